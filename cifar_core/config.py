@@ -1,0 +1,54 @@
+"""`TrainConfig`: every knob of one training run, in one place."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cifar_core.errors import UserError
+from cifar_core.options import check_bounds, option
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run. The defaults are the recipe: 24 epochs of ResNet-C on CIFAR-10."""
+
+    dataset: Literal["cifar10", "images", "synthetic"] = option(
+        "cifar10", "cifar10 downloads it, images reads train/<class>/* and test/<class>/*, synthetic needs no files"
+    )
+    data_dir: Path = option(Path("data"), "where the data set is, or is downloaded to")
+    train_size: int | None = option(None, "images to train on; none means all but the validation images", at_least=1)
+    val_size: int = option(
+        5000, "images held out for validation; 0 watches the test set each epoch, as the seed did", at_least=0
+    )
+    data_seed: int = option(0, "seed of the validation split, the subset and the synthetic images", at_least=0)
+
+    width: float = option(1.0, "width multiplier of the network (1 is 6,573,120 parameters)", above=0, at_most=16)
+    head_scale: float = option(
+        1.0, "scale of the head's initial weights; 0.1 helps narrow networks with few steps start", above=0
+    )
+
+    epochs: int = option(24, "epochs of the whole schedule", at_least=1)
+    batch_size: int = option(512, "images a step; the last, short batch of an epoch is kept", at_least=2)
+    max_lr: float = option(0.0655, "learning rate at the peak of OneCycle", above=0)
+    peak_epoch: float = option(5.0, "epoch of the peak, counted from 0; may be fractional", at_least=0)
+    l1_factor: float = option(5e-4, "weight of the L1 term, the sum over tensors of mean |p|", at_least=0)
+    div_factor: float = option(10.0, "max_lr / first learning rate", at_least=1)
+    final_div_factor: float = option(1.0, "first learning rate / last learning rate", above=0)
+    momentum_low: float = option(0.85, "momentum at the peak of the learning rate", at_least=0, at_most=1)
+    momentum_high: float = option(0.95, "momentum at both ends", at_least=0, at_most=1)
+    weight_decay: float = option(1e-4, "SGD's weight decay", at_least=0)
+    augmentation: Literal["batched", "albumentations", "none"] = option(
+        "batched", "rotate, pad-and-crop, cutout: on whole batches, by Albumentations one image at a time, or none"
+    )
+
+    seed: int = option(0, "seed of the weights, the order of the images and the augmentation", at_least=0)
+    device: Literal["auto", "cpu", "cuda", "mps"] = option("auto", "auto takes a GPU where there is one")
+    precision: Literal["auto", "bf16", "fp32"] = option("auto", "auto takes bf16 where the device computes in it")
+    threads: int = option(0, "CPU threads; 0 means one per core", at_least=0)
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        if self.peak_epoch > self.epochs:
+            raise UserError(f"peak_epoch is {self.peak_epoch:g}; it must be at most epochs ({self.epochs})")
+        if self.momentum_low > self.momentum_high:
+            raise UserError(f"momentum_low ({self.momentum_low:g}) is above momentum_high ({self.momentum_high:g})")
