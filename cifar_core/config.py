@@ -7,6 +7,8 @@ from typing import Literal
 from cifar_core.errors import UserError
 from cifar_core.options import check_bounds, option
 
+SEED_PEAK_SHARE = 5 / 24  # of the schedule: the seed's peak is at epoch 5 of 24
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -30,7 +32,11 @@ class TrainConfig:
     epochs: int = option(24, "epochs of the whole schedule", at_least=1)
     batch_size: int = option(512, "images a step; the last, short batch of an epoch is kept", at_least=2)
     max_lr: float = option(0.0655, "learning rate at the peak of OneCycle", above=0)
-    peak_epoch: float = option(5.0, "epoch of the peak, counted from 0; may be fractional", at_least=0)
+    peak_epoch: float | None = option(
+        None,
+        "epoch of the peak, counted from 0, may be fractional; none is the seed's 5/24 of the schedule",
+        at_least=0,
+    )
     l1_factor: float = option(5e-4, "weight of the L1 term, the sum over tensors of mean |p|", at_least=0)
     div_factor: float = option(10.0, "max_lr / first learning rate", at_least=1)
     final_div_factor: float = option(1.0, "first learning rate / last learning rate", above=0)
@@ -48,7 +54,12 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        if self.peak_epoch > self.epochs:
-            raise UserError(f"peak_epoch is {self.peak_epoch:g}; it must be at most epochs ({self.epochs})")
+        if self.peak > self.epochs:
+            raise UserError(f"peak_epoch is {self.peak:g}; it must be at most epochs ({self.epochs})")
         if self.momentum_low > self.momentum_high:
             raise UserError(f"momentum_low ({self.momentum_low:g}) is above momentum_high ({self.momentum_high:g})")
+
+    @property
+    def peak(self) -> float:
+        """The epoch of the peak."""
+        return SEED_PEAK_SHARE * self.epochs if self.peak_epoch is None else self.peak_epoch

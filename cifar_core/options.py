@@ -61,9 +61,7 @@ class Parser(argparse.ArgumentParser):
     """An `ArgumentParser` whose errors are one line, and which names the nearest flag for an unknown one."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(
-            allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **kwargs
-        )
+        super().__init__(allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         """Raise the message as a `UserError`."""
@@ -78,8 +76,10 @@ class Parser(argparse.ArgumentParser):
         return known
 
 
-def add_options(parser: argparse.ArgumentParser, schema: type[DataclassInstance], skip: Iterable[str] = ()) -> None:
-    """Give the parser one flag per field. Flags that are not given leave no attribute in the namespace."""
+def add_options(
+    parser: argparse.ArgumentParser, schema: type[DataclassInstance], skip: Iterable[str] = (), prefix: str = ""
+) -> None:
+    """Give the parser one flag per field, `prefix` before its name. Flags not given leave no attribute behind."""
     group = parser.add_argument_group(schema.__name__, (schema.__doc__ or "").split("\n")[0])
     hints = get_type_hints(schema)
     for field in _fields(schema):
@@ -87,7 +87,7 @@ def add_options(parser: argparse.ArgumentParser, schema: type[DataclassInstance]
             continue
         kind = _strip_optional(hints[field.name])
         keywords: dict[str, Any] = {
-            "dest": field.name,
+            "dest": prefix + field.name,
             "default": argparse.SUPPRESS,
             "help": f"{field.metadata['help']} (default: {_shown_default(field.default)})".replace("%", "%%"),
         }
@@ -99,7 +99,7 @@ def add_options(parser: argparse.ArgumentParser, schema: type[DataclassInstance]
             keywords["metavar"] = "|".join(get_args(kind))
         else:
             keywords["metavar"] = kind.__name__.upper().replace("PATH", "DIR")
-        group.add_argument("--" + field.name.replace("_", "-"), **keywords)
+        group.add_argument("--" + (prefix + field.name).replace("_", "-"), **keywords)
 
 
 def from_mapping(schema: type[Schema], values: Mapping[str, Any], source: str) -> Schema:
@@ -109,7 +109,7 @@ def from_mapping(schema: type[Schema], values: Mapping[str, Any], source: str) -
         UserError: an unknown key (named with the nearest known one), a wrong type, or a value out of bounds.
     """
     hints = get_type_hints(schema)
-    names = [field.name for field in _fields(schema)]
+    names = option_names(schema)
     for key in values:
         if key not in names:
             raise UserError(f"{source}: unknown key {key}{nearest(str(key), names)}")
@@ -141,6 +141,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected 'key: value' lines, found {type(content).__name__}")
     return content
+
+
+def option_names(schema: type[DataclassInstance]) -> list[str]:
+    """The names of a dataclass's options."""
+    return [field.name for field in _fields(schema)]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
