@@ -1,0 +1,134 @@
+"""The search's memory: an append-only file of everything that happened, and the trials as it tells them.
+
+All other files of an experiment are views of this one, and a resumed search rebuilds its searcher and its rungs
+from it. A line is one event, written whole and flushed to the disk before the search acts on it; a line cut
+short by a crash is dropped, as what it would have told did not happen yet.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from cifar_core.errors import UserError
+from cifar_core.history import EpochMetrics
+from tune_experiments.search_space import Setting
+
+LEDGER = "ledger.jsonl"
+
+
+class TrialState(StrEnum):
+    """Where a trial is. The last four are ends."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"  # reached the end of its schedule
+    STOPPED = "stopped"  # behind at a rung
+    DIVERGED = "diverged"  # its loss is not finite
+    FAILED = "failed"  # its workers died, more often than max_failures
+
+
+@dataclass
+class Trial:
+    """One trial so far."""
+
+    trial_id: str
+    setting: Setting
+    state: TrialState = TrialState.PENDING
+    epochs: list[EpochMetrics] = field(default_factory=list)
+    workers: list[str] = field(default_factory=list)  # which worker ran each epoch, host:pid
+    finished_at: list[float] = field(default_factory=list)  # when each epoch was reported, Unix seconds
+    reason: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come."""
+        return self.state not in (TrialState.PENDING, TrialState.RUNNING)
+
+    @property
+    def score(self) -> float | None:
+        """Validation accuracy at the last scheduled epoch; a trial that did not get there has none."""
+        return self.epochs[-1].val_accuracy if self.state is TrialState.COMPLETED else None
+
+
+class Ledger:
+    """Append events; read trials. A file that exists is read first."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.trials: dict[str, Trial] = {}
+        if path.exists():
+            self._read()
+
+    def propose(self, setting: Setting) -> Trial:
+        """A new trial, numbered in order of proposal."""
+        event = {"event": "proposed", "trial_id": f"{len(self.trials):05d}", "setting": asdict(setting)}
+        self._append(event)
+        return self.trials[event["trial_id"]]  # type: ignore[index]
+
+    def add_epoch(self, trial_id: str, metrics: EpochMetrics, worker: str, state: TrialState, reason: str) -> None:
+        """A finished epoch, and the state that it leaves the trial in: one line, so neither is known alone."""
+        self._append(
+            {
+                "event": "epoch",
+                "trial_id": trial_id,
+                "metrics": asdict(metrics),
+                "worker": worker,
+                "state": state,
+                "reason": reason,
+            }
+        )
+
+    def fail(self, trial_id: str, reason: str) -> None:
+        """The trial will not go on."""
+        self._append({"event": "failed", "trial_id": trial_id, "reason": reason})
+
+    def unfinished(self) -> list[Trial]:
+        """Trials that were proposed and have not ended, oldest first."""
+        return [trial for trial in self.trials.values() if not trial.ended]
+
+    def _append(self, event: dict[str, Any]) -> None:
+        event["time"] = time.time()
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._apply(event)
+
+    def _read(self) -> None:
+        content = self.path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        try:
+            for line in whole.splitlines():
+                self._apply(json.loads(line))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{self.path}: not a ledger of this version ({type(error).__name__}: {error})") from None
+        if len(whole) < len(content):
+            os.truncate(self.path, len(whole))
+
+    def _apply(self, event: dict[str, Any]) -> None:
+        trial_id = event["trial_id"]
+        if event["event"] == "proposed":
+            self.trials[trial_id] = Trial(trial_id, Setting(**event["setting"]))
+            return
+        trial = self.trials[trial_id]
+        trial.reason = event["reason"]
+        if event["event"] == "failed":
+            trial.state = TrialState.FAILED
+            return
+        trial.state = TrialState(event["state"])
+        trial.epochs.append(EpochMetrics(**event["metrics"]))
+        trial.workers.append(event["worker"])
+        trial.finished_at.append(event["time"])
+
+
+def count_states(trials: Iterable[Trial]) -> dict[TrialState, int]:
+    """How many trials are in each state, every state included."""
+    counts = dict.fromkeys(TrialState, 0)
+    for trial in trials:
+        counts[trial.state] += 1
+    return counts

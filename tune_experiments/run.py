@@ -1,0 +1,138 @@
+"""One search from its plan to its leaderboard. Each stage leaves its files in the experiment folder."""
+
+import time
+from dataclasses import replace
+from enum import StrEnum
+
+import torch
+
+from cifar_core.datasets import TrainingData, load_training_data
+from cifar_core.errors import UserError
+from tune_experiments import runtime
+from tune_experiments.config import Plan
+from tune_experiments.early_stopping import SuccessiveHalving, rungs
+from tune_experiments.experiment import Experiment, best_first
+from tune_experiments.ledger import Ledger, Trial
+from tune_experiments.monitoring import Progress
+from tune_experiments.range_test import find_max_lr_range
+from tune_experiments.runtime import Cluster
+from tune_experiments.search_space import SearchSpace, default_peak_range, seed_setting
+from tune_experiments.search_state import SearchState
+from tune_experiments.searcher import OptunaProposer, Proposer, RandomProposer, StudyFile
+from tune_experiments.summary import describe_end, describe_start
+from tune_experiments.tuning import run_trials
+
+TABLES_EVERY = 5.0  # seconds at least; the ledger has every epoch at once, the tables follow
+
+
+class Outcome(StrEnum):
+    """How a search ended."""
+
+    FINISHED = "finished"
+    NOTHING_COMPLETED = "no trial completed"
+    TIME_IS_UP = "time is up"
+    INTERRUPTED = "interrupted"
+
+
+def run_search(experiment: Experiment, plan: Plan, address: str | None, dashboard: bool) -> Outcome:
+    """Run, or go on with, the search of an experiment folder.
+
+    Raises:
+        UserError: the data, the devices, the folder or the cluster are not what the plan needs.
+    """
+    if not address:
+        _check_gpu_here(plan)
+    data = load_training_data(plan.train)
+    experiment.make()
+    with experiment.lock():
+        cluster = runtime.start(address, dashboard)
+        slots = cluster.slots(plan.search)
+        plan = on_cluster(plan, cluster)
+        experiment.write_plan(plan, data.fingerprint)
+        print(describe_start(experiment, plan, data, cluster, slots), flush=True)
+        space = _space(experiment, plan, data)
+        state = build_state(Ledger(experiment.ledger), plan, space)
+        started = time.monotonic()
+        _run_to_the_end(experiment, plan, data, state, StudyFile(experiment.study, space), slots)
+        print(describe_end(experiment, plan, state))
+        return _outcome(plan, state, time.monotonic() - started)
+
+
+def on_cluster(plan: Plan, cluster: Cluster) -> Plan:
+    """The plan with what `auto` and `none` mean on this cluster, so that a trial can be run again elsewhere alike."""
+    gpus = cluster.gpus_per_trial(plan.search)
+    device = plan.train.device if plan.train.device != "auto" else "cuda" if gpus else "cpu"
+    return replace(
+        plan,
+        train=replace(
+            plan.train,
+            device=device,
+            threads=plan.search.cpus_per_trial,
+            data_dir=plan.train.data_dir.expanduser().resolve(),
+        ),
+        search=replace(plan.search, gpus_per_trial=gpus),
+    )
+
+
+def build_state(ledger: Ledger, plan: Plan, space: SearchSpace) -> SearchState:
+    """The search over a ledger, new or not."""
+    search, epochs = plan.search, plan.train.epochs
+    levels = rungs(search.grace_period, search.reduction_factor, epochs) if search.scheduler == "asha" else []
+    halving = SuccessiveHalving(levels, search.reduction_factor)
+    proposer: Proposer = RandomProposer(space, plan.train.seed)
+    if search.searcher == "optuna":
+        proposer = OptunaProposer(space, plan.train.seed, startup_trials=min(10, 1 + search.num_samples // 3))
+    return SearchState(ledger, proposer, halving, seed_setting(plan.train), epochs, search.num_samples)
+
+
+def _check_gpu_here(plan: Plan) -> None:
+    wants_gpu = bool(plan.search.gpus_per_trial) or plan.train.device == "cuda"
+    if wants_gpu and not torch.cuda.is_available():
+        raise UserError("trials want a GPU, but torch finds none here; use --gpus-per-trial 0 and --device cpu")
+
+
+def _space(experiment: Experiment, plan: Plan, data: TrainingData) -> SearchSpace:
+    search = plan.search
+    return SearchSpace(
+        max_lr=search.max_lr_range or find_max_lr_range(experiment, plan, data),
+        l1_factor=search.l1_factor_range,
+        peak_epoch=search.peak_epoch_range or default_peak_range(plan.train.epochs),
+    )
+
+
+def _run_to_the_end(
+    experiment: Experiment, plan: Plan, data: TrainingData, state: SearchState, study: StudyFile, slots: int
+) -> None:
+    progress = Progress(state)
+    written_at = 0.0
+
+    def write_tables() -> None:
+        nonlocal written_at
+        experiment.write_tables(state.trials)
+        written_at = time.monotonic()
+
+    def on_report(trial: Trial) -> None:
+        if trial.ended:
+            study.add(trial)
+            experiment.drop_checkpoints(state.trials)
+        if time.monotonic() - written_at > TABLES_EVERY:
+            write_tables()
+        progress.update(trial)
+
+    if state.remaining:
+        run_trials(plan, state, data, experiment, slots, on_report)
+    progress.close()
+    for trial in state.trials:
+        if trial.ended:
+            study.add(trial)
+    write_tables()
+    best = best_first(state.trials)
+    if best:
+        experiment.write_best(best[0], plan)
+
+
+def _outcome(plan: Plan, state: SearchState, elapsed: float) -> Outcome:
+    if any(not trial.ended for trial in state.trials) or len(state.trials) < state.num_samples:
+        budget = plan.search.time_budget
+        return Outcome.TIME_IS_UP if budget and elapsed >= budget else Outcome.INTERRUPTED
+    return Outcome.FINISHED if best_first(state.trials) else Outcome.NOTHING_COMPLETED

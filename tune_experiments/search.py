@@ -1,0 +1,76 @@
+"""The command `python tune_experiments/search.py`: arguments to a plan, a plan to an experiment, and run it."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from cifar_core.errors import UserError, one_line_errors
+from cifar_core.options import Parser
+from tune_experiments.config import Plan, add_plan_options, preset_names, read_preset
+from tune_experiments.experiment import Experiment, default_name
+from tune_experiments.run import Outcome, run_search
+
+DESCRIPTION = """Search max_lr, l1_factor and peak_epoch of the CIFAR-10 recipe with Ray Tune.
+
+Without arguments it runs the quick preset: embedded images, CPU, minutes. The real thing:
+  python tune_experiments/search.py --preset cifar10
+An interrupted search goes on with --resume NAME; a finished one grows with --resume NAME --num-samples N.
+"""
+DEFAULT_PRESET = "quick"
+MAY_CHANGE = {"num_samples", "max_concurrent", "time_budget", "max_failures"}  # when a search is resumed
+EXIT_CODES = {Outcome.FINISHED: 0, Outcome.NOTHING_COMPLETED: 1, Outcome.TIME_IS_UP: 0, Outcome.INTERRUPTED: 130}
+
+
+def build_parser() -> Parser:
+    """Every flag, with its help."""
+    parser = Parser(prog="search.py", description=DESCRIPTION)
+    presets = ", ".join(preset_names())
+    parser.add_argument("--preset", metavar="NAME|FILE", help=f"{presets}, or a YAML file (default: {DEFAULT_PRESET})")
+    parser.add_argument("--name", help="of the experiment's folder (default: preset and time)")
+    parser.add_argument(
+        "--storage", metavar="DIR", type=Path, default=Path("experiments"), help="where experiments are (default: %(default)s)"
+    )
+    parser.add_argument("--resume", metavar="NAME|PATH", help="go on with an experiment, up to --num-samples in all")
+    parser.add_argument("--address", metavar="auto|HOST:PORT", help="a Ray cluster to join (default: start Ray here)")
+    parser.add_argument(
+        "--dashboard", action=argparse.BooleanOptionalAction, default=True, help="start Ray's dashboard on 127.0.0.1"
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_plan_options(parser)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit code, 2 for bad input."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    with one_line_errors(debug="--debug" in arguments):
+        given = vars(build_parser().parse(arguments))
+        experiment, plan = _resumed(given) if given["resume"] else _new(given)
+        return EXIT_CODES[run_search(experiment, plan, given["address"], given["dashboard"])]
+
+
+def _new(given: dict[str, Any]) -> tuple[Experiment, Plan]:
+    preset = given["preset"] or DEFAULT_PRESET
+    plan = Plan.from_mapping(read_preset(preset), given, f"preset {preset}")
+    return Experiment.at(given["storage"], given["name"] or default_name(preset)), plan
+
+
+def _resumed(given: dict[str, Any]) -> tuple[Experiment, Plan]:
+    for flag in ("preset", "name"):
+        if given[flag]:
+            raise UserError(f"--{flag} does not go with --resume: the experiment has its own")
+    experiment = Experiment.open(given["storage"], given["resume"])
+    sections = experiment.read_sections()
+    before = Plan.from_mapping(sections, {}, str(experiment.plan_file))
+    after = Plan.from_mapping(sections, given, str(experiment.plan_file))
+    for name in sections:
+        old, new = vars(getattr(before, name)), vars(getattr(after, name))
+        for key in old.keys() - MAY_CHANGE:
+            if old[key] != new[key]:
+                raise UserError(f"{key} is {old[key]} in {experiment.path}; a search that is resumed cannot change it")
+    return experiment, after
+
+
+if __name__ == "__main__":
+    sys.exit(main())

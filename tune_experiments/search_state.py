@@ -1,0 +1,103 @@
+"""The search as a state machine, free of Ray: it proposes trials, takes their epochs, and says which go on.
+
+Everything it knows is in the ledger, so building it over an existing ledger is how a search resumes.
+"""
+
+from collections import deque
+
+from cifar_core.history import EpochMetrics
+from tune_experiments.early_stopping import SuccessiveHalving
+from tune_experiments.ledger import Ledger, Trial, TrialState
+from tune_experiments.search_space import Setting
+from tune_experiments.searcher import Proposer
+
+
+class SearchState:
+    """Trials of one search.
+
+    Args:
+        ledger: what happened so far.
+        proposer: a fresh one; it is told the ledger's trials.
+        halving: fresh rungs; they are given the ledger's values.
+        reference: the setting of the first trial, which is never stopped: the yardstick runs to its end.
+        epochs: of the whole schedule.
+        num_samples: trials to propose in all.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        proposer: Proposer,
+        halving: SuccessiveHalving,
+        reference: Setting,
+        epochs: int,
+        num_samples: int,
+    ) -> None:
+        self.ledger = ledger
+        self.proposer = proposer
+        self.halving = halving
+        self.reference = reference
+        self.epochs = epochs
+        self.num_samples = num_samples
+        self.to_continue = deque(ledger.unfinished())
+        for trial in ledger.trials.values():
+            self._relearn(trial)
+
+    @property
+    def trials(self) -> list[Trial]:
+        """All trials, in order of proposal."""
+        return list(self.ledger.trials.values())
+
+    @property
+    def remaining(self) -> int:
+        """How many trials are still to be started or continued."""
+        return len(self.to_continue) + max(0, self.num_samples - len(self.ledger.trials))
+
+    def next_trial(self) -> Trial | None:
+        """The trial to start or continue next; none when all have been given out."""
+        if self.to_continue:
+            return self.to_continue.popleft()
+        number = len(self.ledger.trials)
+        if number >= self.num_samples:
+            return None
+        if number > 0:
+            return self.ledger.propose(self.proposer.propose(number))
+        trial = self.ledger.propose(self.reference)
+        self.proposer.follow(trial)
+        return trial
+
+    def report(self, trial_id: str, metrics: EpochMetrics, worker: str) -> Trial:
+        """Take a finished epoch and decide. One that is known already (its worker died after it) is passed over."""
+        trial = self.ledger.trials[trial_id]
+        if not trial.ended and metrics.epoch > len(trial.epochs):
+            state, reason = self._verdict(trial, metrics)
+            self.halving.record(trial_id, metrics.epoch, metrics.val_accuracy)
+            self.ledger.add_epoch(trial_id, metrics, worker, state, reason)
+            if trial.ended:
+                self.proposer.tell(trial)
+        return trial
+
+    def fail(self, trial_id: str, reason: str) -> Trial:
+        """The trial's workers died too often."""
+        trial = self.ledger.trials[trial_id]
+        if not trial.ended:
+            self.ledger.fail(trial_id, reason)
+            self.proposer.tell(trial)
+        return trial
+
+    def _verdict(self, trial: Trial, metrics: EpochMetrics) -> tuple[TrialState, str]:
+        if metrics.diverged:
+            return TrialState.DIVERGED, f"the loss is not finite at epoch {metrics.epoch}"
+        if metrics.epoch >= self.epochs:
+            return TrialState.COMPLETED, ""
+        is_reference = trial.setting == self.reference
+        if is_reference or self.halving.keeps(trial.trial_id, metrics.epoch, metrics.val_accuracy):
+            return TrialState.RUNNING, ""
+        return TrialState.STOPPED, f"behind at the rung of epoch {metrics.epoch}"
+
+    def _relearn(self, trial: Trial) -> None:
+        self.proposer.follow(trial)
+        for metrics in trial.epochs:
+            self.halving.record(trial.trial_id, metrics.epoch, metrics.val_accuracy)
+        if trial.ended:
+            self.proposer.tell(trial)

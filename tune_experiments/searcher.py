@@ -1,0 +1,150 @@
+"""Who proposes the next setting, and what it is told.
+
+Optuna learns what happened: a completed trial with its score; a stopped one as pruned, with the values it had;
+a diverged one as pruned before its first value, which is the worst rank there is, so that its corner is avoided
+and no NaN is in the study; a failed one as failed, which says nothing about its setting.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState as OptunaState
+
+from tune_experiments.ledger import Trial, TrialState
+from tune_experiments.search_space import SearchSpace, Setting
+
+STUDY = "search"
+OPTUNA_STATES = {
+    TrialState.COMPLETED: OptunaState.COMPLETE,
+    TrialState.STOPPED: OptunaState.PRUNED,
+    TrialState.DIVERGED: OptunaState.PRUNED,
+    TrialState.FAILED: OptunaState.FAIL,
+}
+
+
+class Proposer(Protocol):
+    """Proposes settings. Proposal `number` is a pure function of the seed, the number and the trials so far."""
+
+    def propose(self, number: int) -> Setting:
+        """The setting of trial `number`."""
+
+    def follow(self, trial: Trial) -> None:
+        """Take note of a trial that this proposer did not propose itself, or that is from before a resume."""
+
+    def tell(self, trial: Trial) -> None:
+        """Take note of a trial's end."""
+
+
+class RandomProposer:
+    """Log-uniform and uniform draws, one independent stream per trial; learns nothing."""
+
+    def __init__(self, space: SearchSpace, seed: int) -> None:
+        self.space = space
+        self.seed = seed
+
+    def propose(self, number: int) -> Setting:
+        """The setting of trial `number`."""
+        rng = np.random.default_rng((self.seed, number))
+        max_lr, l1_factor = (
+            float(np.exp(rng.uniform(*np.log(bounds)))) for bounds in (self.space.max_lr, self.space.l1_factor)
+        )
+        return Setting(max_lr, l1_factor, int(rng.integers(*self.space.peak_epoch, endpoint=True)))
+
+    def follow(self, trial: Trial) -> None:
+        """Nothing to note."""
+
+    def tell(self, trial: Trial) -> None:
+        """Nothing to note."""
+
+
+class OptunaProposer:
+    """Optuna's multivariate TPE over a study in memory.
+
+    The sampler is made anew for each proposal and seeded by (seed, number), so that no generator has to be saved.
+    A trial outside the space (the seed's setting may be) is not told: it would take its parameters out of the
+    joint model.
+    """
+
+    def __init__(self, space: SearchSpace, seed: int, startup_trials: int) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.space = space
+        self.seed = seed
+        self.startup_trials = startup_trials
+        self.study = optuna.create_study(direction="maximize")
+        self.running: dict[Setting, optuna.Trial] = {}
+
+    def propose(self, number: int) -> Setting:
+        """The setting of trial `number`."""
+        seed = int(np.random.SeedSequence((self.seed, number)).generate_state(1)[0])
+        self.study.sampler = optuna.samplers.TPESampler(
+            multivariate=True, constant_liar=True, n_startup_trials=self.startup_trials, seed=seed
+        )
+        return self._ask()
+
+    def follow(self, trial: Trial) -> None:
+        """Put a trial into the study as running."""
+        if trial.setting in self.space:
+            self.study.sampler = optuna.samplers.RandomSampler(seed=0)  # its draws go unused
+            self.study.enqueue_trial(asdict(trial.setting))
+            self._ask()
+
+    def tell(self, trial: Trial) -> None:
+        """Put a trial's end into the study."""
+        asked = self.running.pop(trial.setting, None)
+        if asked is not None:
+            for epoch, value in intermediate_values(trial).items():
+                asked.report(value, epoch)
+            self.study.tell(asked, trial.score, OPTUNA_STATES[trial.state])
+
+    def _ask(self) -> Setting:
+        asked = self.study.ask(distributions(self.space))
+        setting = Setting(**asked.params)
+        self.running[setting] = asked
+        return setting
+
+
+def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
+    """The space in Optuna's terms."""
+    return {
+        "max_lr": FloatDistribution(*space.max_lr, log=True),
+        "l1_factor": FloatDistribution(*space.l1_factor, log=True),
+        "peak_epoch": IntDistribution(*space.peak_epoch),
+    }
+
+
+def intermediate_values(trial: Trial) -> dict[int, float]:
+    """Validation accuracy by epoch; none of a diverged trial's, whose early epochs would flatter it."""
+    if trial.state is TrialState.DIVERGED:
+        return {}
+    return {epoch.epoch: epoch.val_accuracy for epoch in trial.epochs}
+
+
+class StudyFile:
+    """The study as an SQLite file for optuna-dashboard and importance: a view of the ledger's ended trials."""
+
+    def __init__(self, path: Path, space: SearchSpace) -> None:
+        self.space = space
+        self.study = optuna.create_study(
+            storage=f"sqlite:///{path}", study_name=STUDY, direction="maximize", load_if_exists=True
+        )
+        self.known = {trial.user_attrs["trial_id"] for trial in self.study.get_trials(deepcopy=False)}
+
+    def add(self, trial: Trial) -> None:
+        """Write an ended trial, once however often it is given."""
+        if trial.trial_id in self.known:
+            return
+        self.study.add_trial(
+            optuna.trial.create_trial(
+                state=OPTUNA_STATES[trial.state],
+                value=trial.score,
+                params=asdict(trial.setting),
+                distributions=distributions(self.space.including(trial.setting)),
+                intermediate_values=intermediate_values(trial),
+                user_attrs={"trial_id": trial.trial_id, "state": trial.state.value},
+            )
+        )
+        self.known.add(trial.trial_id)

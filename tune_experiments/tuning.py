@@ -1,0 +1,107 @@
+"""Between Ray Tune and `SearchState`: a searcher and a scheduler that only pass on what is asked and told.
+
+Tune starts trials, places them on nodes and GPUs, and starts a trial again when its worker dies. What is
+proposed, stopped and remembered is `SearchState`'s, so that no restore of Tune's own state is ever needed.
+"""
+
+import signal
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
+
+from cifar_core.datasets import TrainingData
+from cifar_core.history import EpochMetrics
+from tune_experiments.config import Plan
+from tune_experiments.experiment import Experiment
+from tune_experiments.ledger import Trial
+from tune_experiments.search_state import SearchState
+from tune_experiments.trainable import CifarTrial, trial_config
+
+OnReport = Callable[[Trial], None]
+
+
+class StateSearcher(Searcher):
+    """Asks the state for the next trial."""
+
+    def __init__(self, state: SearchState) -> None:
+        super().__init__()
+        self.state = state
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]  # FINISHED is text
+        """The next trial's config, under our own trial id; Tune's is not used."""
+        trial = self.state.next_trial()
+        return Searcher.FINISHED if trial is None else trial_config(trial)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """The scheduler has told the state already."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """The ledger holds everything."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """The ledger holds everything."""
+
+
+class StateScheduler(FIFOScheduler):
+    """Gives each result to the state, and stops the trial when the state says that it has ended."""
+
+    def __init__(self, state: SearchState, on_report: OnReport) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.state = state
+        self.on_report = on_report
+
+    def on_trial_result(self, tune_controller: object, trial: TuneTrial, result: dict[str, Any]) -> str:
+        """Record an epoch."""
+        metrics = EpochMetrics(**{field.name: result[field.name] for field in fields(EpochMetrics)})
+        ours = self.state.report(trial.config["trial_id"], metrics, result["worker"])
+        self.on_report(ours)
+        return self.STOP if ours.ended else self.CONTINUE
+
+    def on_trial_error(self, tune_controller: object, trial: TuneTrial) -> None:
+        """Record that a trial's workers died, or raised, too often."""
+        error = trial.get_error() or "its worker died"
+        self.on_report(self.state.fail(trial.config["trial_id"], str(error).strip().splitlines()[-1]))
+
+
+def run_trials(
+    plan: Plan,
+    state: SearchState,
+    data: TrainingData,
+    experiment: Experiment,
+    slots: int,
+    on_report: OnReport,
+) -> None:
+    """Run the trials that remain, `slots` at a time. Returns when they ended, time is up, or a signal asked to stop."""
+    search = plan.search
+    trainable = tune.with_parameters(CifarTrial, train=plan.train, data=data, checkpoints=experiment.checkpoints)
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, {"cpu": search.cpus_per_trial, "gpu": search.gpus_per_trial or 0}),
+        tune_config=tune.TuneConfig(
+            search_alg=StateSearcher(state),
+            scheduler=StateScheduler(state, on_report),
+            num_samples=state.remaining,
+            max_concurrent_trials=slots,
+            time_budget_s=search.time_budget,
+            reuse_actors=True,
+            trial_name_creator=lambda trial: trial.config["trial_id"],
+            trial_dirname_creator=lambda trial: trial.config["trial_id"],
+        ),
+        run_config=tune.RunConfig(
+            name=experiment.path.name,
+            storage_path=str(experiment.path.parent),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # trials write their own
+            failure_config=tune.FailureConfig(max_failures=search.max_failures),
+            verbose=0,
+        ),
+    )
+    # Tune ends cleanly on SIGUSR1; left alone, SIGTERM aborts Ray in the middle of its work.
+    previous = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGUSR1))
+    try:
+        tuner.fit()
+    finally:
+        signal.signal(signal.SIGTERM, previous)
