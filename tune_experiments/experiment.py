@@ -102,7 +102,9 @@ class Experiment:
         if self.plan_file.exists():
             before = read_yaml(self.plan_file).get("data_fingerprint")
             if before != fingerprint:
-                raise UserError(f"{self.path}: the data has changed since the search began ({before}, now {fingerprint})")
+                raise UserError(
+                    f"{self.path}: the data has changed since the search began ({before}, now {fingerprint})"
+                )
         content = {
             "format": FORMAT,
             **plan.to_mapping(),

@@ -7,15 +7,17 @@ import pandas as pd
 
 from tune_experiments.ledger import Trial, TrialState
 
-TRIAL_COLUMNS = [
-    "trial_id", "max_lr", "l1_factor", "peak_epoch", "state", "score", "epochs", "seconds",
-    "last_val_accuracy", "last_val_loss", "started_at", "ended_at", "reason",
-]  # fmt: skip
-EPOCH_COLUMNS = [
-    "trial_id", "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "momentum", "l1",
-    "seconds", "finished_at", "worker",
-]  # fmt: skip
-LEADERBOARD_COLUMNS = ["rank", *TRIAL_COLUMNS[:9], "is_seed_setting"]
+TRIAL_COLUMNS = {
+    "trial_id": "str", "max_lr": "float64", "l1_factor": "float64", "peak_epoch": "int64", "state": "str",
+    "score": "float64", "epochs": "int64", "seconds": "float64", "last_val_accuracy": "float64",
+    "last_val_loss": "float64", "started_at": "float64", "ended_at": "float64", "reason": "str",
+}  # fmt: skip
+EPOCH_COLUMNS = {
+    "trial_id": "str", "epoch": "int64", "train_loss": "float64", "train_accuracy": "float64", "val_loss": "float64",
+    "val_accuracy": "float64", "lr": "float64", "momentum": "float64", "l1": "float64", "seconds": "float64",
+    "finished_at": "float64", "worker": "str",
+}  # fmt: skip
+LEADERBOARD_COLUMNS = ["rank", *list(TRIAL_COLUMNS)[:9], "is_seed_setting"]
 STATE_ORDER = [
     TrialState.COMPLETED,
     TrialState.RUNNING,
@@ -28,7 +30,7 @@ STATE_ORDER = [
 
 def trials_frame(trials: Sequence[Trial]) -> pd.DataFrame:
     """One row per trial, in order of proposal; no `score` unless the trial completed; times in Unix seconds."""
-    return pd.DataFrame([_trial_row(trial) for trial in trials], columns=TRIAL_COLUMNS)
+    return _frame([_trial_row(trial) for trial in trials], TRIAL_COLUMNS)
 
 
 def epochs_frame(trials: Sequence[Trial]) -> pd.DataFrame:
@@ -38,7 +40,7 @@ def epochs_frame(trials: Sequence[Trial]) -> pd.DataFrame:
         for trial in trials
         for metrics, finished_at, worker in zip(trial.epochs, trial.finished_at, trial.workers, strict=True)
     ]
-    return pd.DataFrame(rows, columns=EPOCH_COLUMNS)
+    return _frame(rows, EPOCH_COLUMNS)
 
 
 def leaderboard(trials: Sequence[Trial]) -> pd.DataFrame:
@@ -55,6 +57,11 @@ def leaderboard(trials: Sequence[Trial]) -> pd.DataFrame:
     completed = frame["state"] == TrialState.COMPLETED.value
     frame.insert(0, "rank", pd.Series(range(1, len(frame) + 1), dtype="Int64").where(completed))
     return frame[LEADERBOARD_COLUMNS]
+
+
+def _frame(rows: Sequence[dict[str, object]], columns: dict[str, str]) -> pd.DataFrame:
+    """Rows as a table whose types do not depend on the values that happen to be there."""
+    return pd.DataFrame(rows, columns=list(columns)).astype(columns)
 
 
 def _trial_row(trial: Trial) -> dict[str, object]:

@@ -4,7 +4,9 @@ import time
 from dataclasses import replace
 from enum import StrEnum
 
+import ray
 import torch
+from ray import ObjectRef
 
 from cifar_core.datasets import TrainingData, load_training_data
 from cifar_core.errors import UserError
@@ -50,10 +52,11 @@ def run_search(experiment: Experiment, plan: Plan, address: str | None, dashboar
         plan = on_cluster(plan, cluster)
         experiment.write_plan(plan, data.fingerprint)
         print(describe_start(experiment, plan, data, cluster, slots), flush=True)
-        space = _space(experiment, plan, data)
+        shared = ray.put(data)  # once per node, mapped by every trial
+        space = _space(experiment, plan, shared)
         state = build_state(Ledger(experiment.ledger), plan, space)
         started = time.monotonic()
-        _run_to_the_end(experiment, plan, data, state, StudyFile(experiment.study, space), slots)
+        _run_to_the_end(experiment, plan, shared, state, StudyFile(experiment.study, space), slots)
         print(describe_end(experiment, plan, state))
         return _outcome(plan, state, time.monotonic() - started)
 
@@ -91,7 +94,7 @@ def _check_gpu_here(plan: Plan) -> None:
         raise UserError("trials want a GPU, but torch finds none here; use --gpus-per-trial 0 and --device cpu")
 
 
-def _space(experiment: Experiment, plan: Plan, data: TrainingData) -> SearchSpace:
+def _space(experiment: Experiment, plan: Plan, data: "ObjectRef[TrainingData]") -> SearchSpace:
     search = plan.search
     return SearchSpace(
         max_lr=search.max_lr_range or find_max_lr_range(experiment, plan, data),
@@ -101,7 +104,12 @@ def _space(experiment: Experiment, plan: Plan, data: TrainingData) -> SearchSpac
 
 
 def _run_to_the_end(
-    experiment: Experiment, plan: Plan, data: TrainingData, state: SearchState, study: StudyFile, slots: int
+    experiment: Experiment,
+    plan: Plan,
+    data: "ObjectRef[TrainingData]",
+    state: SearchState,
+    study: StudyFile,
+    slots: int,
 ) -> None:
     progress = Progress(state)
     written_at = 0.0
@@ -132,7 +140,7 @@ def _run_to_the_end(
 
 
 def _outcome(plan: Plan, state: SearchState, elapsed: float) -> Outcome:
-    if any(not trial.ended for trial in state.trials) or len(state.trials) < state.num_samples:
+    if not state.hopeless and state.unfinished:
         budget = plan.search.time_budget
         return Outcome.TIME_IS_UP if budget and elapsed >= budget else Outcome.INTERRUPTED
     return Outcome.FINISHED if best_first(state.trials) else Outcome.NOTHING_COMPLETED

@@ -69,4 +69,3 @@ def start(address: str | None, dashboard: bool) -> Cluster:
         nodes=sum(node["Alive"] for node in ray.nodes()),
         dashboard_url=f"http://{context.dashboard_url}" if context.dashboard_url else None,
     )
-

@@ -29,7 +29,11 @@ def build_parser() -> Parser:
     parser.add_argument("--preset", metavar="NAME|FILE", help=f"{presets}, or a YAML file (default: {DEFAULT_PRESET})")
     parser.add_argument("--name", help="of the experiment's folder (default: preset and time)")
     parser.add_argument(
-        "--storage", metavar="DIR", type=Path, default=Path("experiments"), help="where experiments are (default: %(default)s)"
+        "--storage",
+        metavar="DIR",
+        type=Path,
+        default=Path("experiments"),
+        help="where experiments are (default: %(default)s)",
     )
     parser.add_argument("--resume", metavar="NAME|PATH", help="go on with an experiment, up to --num-samples in all")
     parser.add_argument("--address", metavar="auto|HOST:PORT", help="a Ray cluster to join (default: start Ray here)")

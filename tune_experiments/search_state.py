@@ -11,6 +11,8 @@ from tune_experiments.ledger import Ledger, Trial, TrialState
 from tune_experiments.search_space import Setting
 from tune_experiments.searcher import Proposer
 
+ALIKE_FAILURES = 3  # this many trials and no other, all failed for one reason, end a search
+
 
 class SearchState:
     """Trials of one search.
@@ -49,16 +51,29 @@ class SearchState:
         return list(self.ledger.trials.values())
 
     @property
+    def hopeless(self) -> str | None:
+        """The reason for which every trial so far failed, once that is as good as certain to go on."""
+        ended = [trial for trial in self.trials if trial.ended]
+        reasons = {trial.reason for trial in ended}
+        all_failed = all(trial.state is TrialState.FAILED for trial in ended)
+        return ended[0].reason if len(ended) >= ALIKE_FAILURES and all_failed and len(reasons) == 1 else None
+
+    @property
     def remaining(self) -> int:
         """How many trials are still to be started or continued."""
         return len(self.to_continue) + max(0, self.num_samples - len(self.ledger.trials))
+
+    @property
+    def unfinished(self) -> int:
+        """How many of the trials asked for have not ended."""
+        return self.num_samples - sum(trial.ended for trial in self.trials)
 
     def next_trial(self) -> Trial | None:
         """The trial to start or continue next; none when all have been given out."""
         if self.to_continue:
             return self.to_continue.popleft()
         number = len(self.ledger.trials)
-        if number >= self.num_samples:
+        if number >= self.num_samples or self.hopeless:
             return None
         if number > 0:
             return self.ledger.propose(self.proposer.propose(number))

@@ -1,12 +1,11 @@
 """What a search says at its start and at its end."""
 
-import sys
 
 from cifar_core.datasets import TrainingData
 from tune_experiments.config import Plan
 from tune_experiments.early_stopping import rungs
 from tune_experiments.experiment import Experiment, best_first
-from tune_experiments.ledger import Trial
+from tune_experiments.ledger import Trial, TrialState
 from tune_experiments.records import leaderboard
 from tune_experiments.runtime import Cluster
 from tune_experiments.search_space import default_peak_range
@@ -48,7 +47,12 @@ def describe_end(experiment: Experiment, plan: Plan, state: SearchState) -> str:
         lines += ["", "Files in " + str(experiment.path)]
         lines += [f"  {name:<20}{what}" for name, what in FILES.items()]
         lines += ["", f"Repeat the best run:  python -m cifar_core --config {experiment.file('best')}/config.yaml"]
-    if state.remaining or any(not trial.ended for trial in state.trials):
+    lines += [f"{trial.trial_id} failed: {trial.reason}" for trial in state.trials if trial.state is TrialState.FAILED][
+        :SHOWN
+    ]
+    if state.hopeless:
+        lines.append("Every trial failed for that reason, so the search ended early.")
+    if state.unfinished:
         lines.append(f"Go on where it ended: python tune_experiments/search.py --resume {experiment.path}")
     elif plan.train.dataset == "synthetic":
         lines.append(f"The real thing:       {THE_REAL_THING}")

@@ -13,12 +13,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from ray import tune
 
 from cifar_core import checkpoint
 from cifar_core.config import TrainConfig
 from cifar_core.datasets import TrainingData
 from cifar_core.errors import UserError
+from cifar_core.history import EpochMetrics
 from cifar_core.train import Trainer
 from tune_experiments.ledger import Trial
 from tune_experiments.search_space import Setting
@@ -37,46 +39,70 @@ class CifarTrial(tune.Trainable):
     def setup(  # type: ignore[override]  # tune.with_parameters passes the rest
         self, config: dict[str, Any], train: TrainConfig, data: TrainingData, checkpoints: Path
     ) -> None:
-        """Start the first trial. `data` is mapped from the object store, not copied."""
+        """Take the first trial. `data` is mapped from the object store, not copied."""
         self.train_config = train
         self.data = data
         self.checkpoints = checkpoints
-        self._begin(config)
+        self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Start the next trial in this process."""
-        self._begin(new_config)
+        """Take the next trial in this process; the last one's memory is free before this one's is taken."""
+        self.setting = Setting(new_config["max_lr"], new_config["l1_factor"], new_config["peak_epoch"])
+        self.checkpoint_file = self.checkpoints / f"{new_config['trial_id']}.pt"
+        self.reported: int = new_config["known_epochs"]
+        self.trainer: Trainer | None = None
         return True
 
     def step(self) -> dict[str, Any]:
-        """The metrics of the next epoch that the driver does not know."""
-        self.reported += 1
-        while self.trainer.finished_epochs < self.reported:
-            self.trainer.run_epoch()
-            if self._checkpoint_is_due():
-                self._write_checkpoint()
-        metrics = self.trainer.history.epochs[self.reported - 1]
-        return {**asdict(metrics), "worker": f"{platform.node()}:{os.getpid()}"}
+        """The metrics of the next epoch that the driver does not know, or the `error` that prevents it.
 
-    def _begin(self, config: dict[str, Any]) -> None:
-        setting = Setting(config["max_lr"], config["l1_factor"], config["peak_epoch"])
-        self.reported: int = config["known_epochs"]
-        self.checkpoint_file = self.checkpoints / f"{config['trial_id']}.pt"
-        self.trainer = Trainer(setting.applied_to(self.train_config), self.data)
+        An error is a result and not raised, as Tune would only try again what fails again. Tune does restart the
+        trial when this process dies.
+        """
+        worker = f"{platform.node()}:{os.getpid()}"
+        try:
+            return {**asdict(self._next_epoch()), "worker": worker}
+        except Exception as error:
+            self.trainer = None
+            return {"error": describe_error(error), "worker": worker}
+
+    def _next_epoch(self) -> EpochMetrics:
+        self.trainer = trainer = self.trainer or self._start()
+        while trainer.finished_epochs <= self.reported:
+            trainer.run_epoch()
+            if self._checkpoint_is_due(trainer):
+                self._write_checkpoint(trainer)
+        self.reported += 1
+        return trainer.history.epochs[self.reported - 1]
+
+    def _start(self) -> Trainer:
+        trainer = Trainer(self.setting.applied_to(self.train_config), self.data)
         self.checkpoint_cost = 0.0
         self.checkpointed_at = time.monotonic()
         if self.checkpoint_file.exists():
             try:
-                checkpoint.restore(self.trainer, self.checkpoint_file)
+                checkpoint.restore(trainer, self.checkpoint_file)
             except UserError as error:
                 print(f"{error}; the trial starts over")
+        return trainer
 
-    def _checkpoint_is_due(self) -> bool:
+    def _checkpoint_is_due(self, trainer: Trainer) -> bool:
         elapsed = time.monotonic() - self.checkpointed_at
-        return self.trainer.done or self.checkpoint_cost <= CHECKPOINT_SHARE * elapsed
+        return trainer.done or self.checkpoint_cost <= CHECKPOINT_SHARE * elapsed
 
-    def _write_checkpoint(self) -> None:
+    def _write_checkpoint(self, trainer: Trainer) -> None:
         start = time.monotonic()
-        checkpoint.save(self.trainer, self.checkpoint_file)
+        checkpoint.save(trainer, self.checkpoint_file)
         self.checkpointed_at = time.monotonic()
         self.checkpoint_cost = self.checkpointed_at - start
+
+
+def describe_error(error: Exception) -> str:
+    """One line, with what to change where memory ran out."""
+    lines = str(error).strip().splitlines()
+    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    if isinstance(error, torch.OutOfMemoryError):
+        return f"the GPU is out of memory; raise --gpus-per-trial or lower --batch-size or --width ({text})"
+    if isinstance(error, MemoryError):
+        return f"the host is out of memory; lower --max-concurrent or --batch-size ({text})"
+    return text

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
-from ray import tune
+from ray import ObjectRef, tune
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
@@ -56,22 +56,25 @@ class StateScheduler(FIFOScheduler):
         self.on_report = on_report
 
     def on_trial_result(self, tune_controller: object, trial: TuneTrial, result: dict[str, Any]) -> str:
-        """Record an epoch."""
-        metrics = EpochMetrics(**{field.name: result[field.name] for field in fields(EpochMetrics)})
-        ours = self.state.report(trial.config["trial_id"], metrics, result["worker"])
+        """Record an epoch, or the error that there was instead."""
+        trial_id = trial.config["trial_id"]
+        if "error" in result:
+            ours = self.state.fail(trial_id, result["error"])
+        else:
+            metrics = EpochMetrics(**{field.name: result[field.name] for field in fields(EpochMetrics)})
+            ours = self.state.report(trial_id, metrics, result["worker"])
         self.on_report(ours)
         return self.STOP if ours.ended else self.CONTINUE
 
     def on_trial_error(self, tune_controller: object, trial: TuneTrial) -> None:
-        """Record that a trial's workers died, or raised, too often."""
-        error = trial.get_error() or "its worker died"
-        self.on_report(self.state.fail(trial.config["trial_id"], str(error).strip().splitlines()[-1]))
+        """Record that a trial's workers died too often."""
+        self.on_report(self.state.fail(trial.config["trial_id"], "its worker died more often than max_failures"))
 
 
 def run_trials(
     plan: Plan,
     state: SearchState,
-    data: TrainingData,
+    data: "ObjectRef[TrainingData]",
     experiment: Experiment,
     slots: int,
     on_report: OnReport,
