@@ -39,7 +39,7 @@ class Experiment:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             raise UserError(f"name is {name!r}; it must be letters, digits, '.', '_' and '-'")
         path = storage.expanduser().resolve() / name
-        if path.exists():
+        if _there(path.exists):
             raise UserError(f"{path}: this name is taken; choose another --name, or go on with --resume {name}")
         return cls(path)
 
@@ -47,7 +47,7 @@ class Experiment:
     def open(cls, storage: Path, name_or_path: str) -> "Experiment":
         """An existing folder, by name under `storage` or by path; raises `UserError` where it is no experiment."""
         candidates = [storage.expanduser() / name_or_path, Path(name_or_path).expanduser()]
-        path = next((path for path in candidates if path.is_dir()), None)
+        path = next((path for path in candidates if _there(path.is_dir)), None)
         if path is None:
             raise UserError(f"{candidates[0]}: no such experiment to resume")
         if not (path / "search.yaml").exists():
@@ -87,6 +87,15 @@ class Experiment:
     def checkpoints(self) -> Path:
         """Where trials keep their state."""
         return self.path / "checkpoints"
+
+    def checkpoint(self, trial_id: str) -> Path:
+        """The file that holds a trial's state."""
+        return self.checkpoints / f"{trial_id}.pt"
+
+    @property
+    def tensorboard(self) -> Path:
+        """A folder of TensorBoard files for each trial."""
+        return self.path / "tensorboard"
 
     def lock(self) -> FileLock:
         """Held while a search runs here; raises `UserError` where another process holds it."""
@@ -140,7 +149,7 @@ class Experiment:
         folder.mkdir(exist_ok=True)
         config = yaml.safe_dump(to_mapping(best.setting.applied_to(plan.train)), sort_keys=False)
         write_whole(folder / "config.yaml", lambda path: path.write_text(config, encoding="utf-8"))
-        checkpoint = self.checkpoints / f"{best.trial_id}.pt"
+        checkpoint = self.checkpoint(best.trial_id)
         if checkpoint.exists():
             write_whole(folder / "checkpoint.pt", lambda path: shutil.copyfile(checkpoint, path))
 
@@ -151,6 +160,14 @@ class Experiment:
         for file in self.checkpoints.glob("*.pt"):
             if file.stem not in needed:
                 file.unlink(missing_ok=True)
+
+
+def _there(question: Callable[[], bool]) -> bool:
+    """The answer of `Path.exists` or `is_dir`, which raise for a name that is too long or a folder that is closed."""
+    try:
+        return question()
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be used ({error.strerror})") from None
 
 
 def best_first(trials: Sequence[Trial]) -> list[Trial]:

@@ -46,8 +46,7 @@ def run_search(experiment: Experiment, plan: Plan, address: str | None, dashboar
         _check_gpu_here(plan)
     data = load_training_data(plan.train)
     experiment.make()
-    with experiment.lock():
-        cluster = runtime.start(address, dashboard)
+    with experiment.lock(), runtime.ray_cluster(address, dashboard) as cluster:
         slots = cluster.slots(plan.search)
         plan = on_cluster(plan, cluster)
         experiment.write_plan(plan, data.fingerprint)

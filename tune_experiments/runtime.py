@@ -2,18 +2,23 @@
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 
 from cifar_core.errors import UserError
 from tune_experiments.config import SearchConfig
+from tune_experiments.reaper import watched
 
 ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the terminal shows our progress, not Tune's tables
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in trials
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default: leave GPUs alone where none is asked for
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # we name the ones that we want
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",  # we resume from the ledger
 }
 
@@ -46,26 +51,49 @@ class Cluster:
         return min(fitting, search.max_concurrent or fitting)
 
 
-def start(address: str | None, dashboard: bool) -> Cluster:
-    """Start Ray on this machine, on the loopback only, or join the cluster at `address` (`auto` or HOST:PORT)."""
+@contextmanager
+def ray_cluster(address: str | None, dashboard: bool) -> Iterator[Cluster]:
+    """Join the Ray cluster at `address` (`auto` or HOST:PORT), or start Ray here for as long as the block runs.
+
+    A Ray that is started here has its dashboard on the loopback only, and goes when this process does.
+    """
     os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
     if address:
-        try:
-            context = ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UserError(f"address is {address}: no Ray cluster there ({str(error).splitlines()[0]})") from None
-    else:
-        context = ray.init(
-            include_dashboard=dashboard,
-            dashboard_host="127.0.0.1",
-            _node_ip_address="127.0.0.1",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        _join(address)
+        with _shut_down_after():
+            yield _describe(None)
+        return
+    context: Any = ray.init(
+        include_dashboard=dashboard,
+        dashboard_host="127.0.0.1",
+        _node_ip_address="127.0.0.1",
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    with watched(context.address_info["session_dir"]), _shut_down_after():
+        yield _describe(context.dashboard_url)
+
+
+@contextmanager
+def _shut_down_after() -> Iterator[None]:
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _join(address: str) -> None:
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UserError(f"address is {address}: no Ray cluster there ({str(error).splitlines()[0]})") from None
+
+
+def _describe(dashboard: str | None) -> Cluster:
     resources = ray.cluster_resources()
     return Cluster(
         cpus=int(resources.get("CPU", 0)),
         gpus=int(resources.get("GPU", 0)),
         nodes=sum(node["Alive"] for node in ray.nodes()),
-        dashboard_url=f"http://{context.dashboard_url}" if context.dashboard_url else None,
+        dashboard_url=f"http://{dashboard}" if dashboard else None,
     )

@@ -1,6 +1,5 @@
 """What a search says at its start and at its end."""
 
-
 from cifar_core.datasets import TrainingData
 from tune_experiments.config import Plan
 from tune_experiments.early_stopping import rungs
@@ -65,6 +64,7 @@ FILES = {
     "epochs.parquet": "one row per trial and epoch",
     "lr_range_test.png": "where the range of max_lr comes from",
     "optuna.db": "the study: optuna-dashboard sqlite:///…/optuna.db",
+    "tensorboard": "curves of every trial: tensorboard --logdir …/tensorboard",
     "search.yaml": "what was run, with which versions",
     "best": "config.yaml and checkpoint of the best trial",
 }

@@ -10,7 +10,6 @@ import os
 import platform
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +20,9 @@ from cifar_core.config import TrainConfig
 from cifar_core.datasets import TrainingData
 from cifar_core.errors import UserError
 from cifar_core.history import EpochMetrics
+from cifar_core.tensorboard import RunWriter
 from cifar_core.train import Trainer
+from tune_experiments.experiment import Experiment
 from tune_experiments.ledger import Trial
 from tune_experiments.search_space import Setting
 
@@ -37,21 +38,30 @@ class CifarTrial(tune.Trainable):
     """Trains one setting after another in one process: Tune reuses the actor."""
 
     def setup(  # type: ignore[override]  # tune.with_parameters passes the rest
-        self, config: dict[str, Any], train: TrainConfig, data: TrainingData, checkpoints: Path
+        self, config: dict[str, Any], train: TrainConfig, data: TrainingData, experiment: Experiment
     ) -> None:
         """Take the first trial. `data` is mapped from the object store, not copied."""
         self.train_config = train
         self.data = data
-        self.checkpoints = checkpoints
+        self.experiment = experiment
+        self.writer: RunWriter | None = None
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial in this process; the last one's memory is free before this one's is taken."""
+        self.cleanup()
+        self.our_id: str = new_config["trial_id"]  # not Tune's, which changes when a search is resumed
         self.setting = Setting(new_config["max_lr"], new_config["l1_factor"], new_config["peak_epoch"])
-        self.checkpoint_file = self.checkpoints / f"{new_config['trial_id']}.pt"
+        self.checkpoint_file = self.experiment.checkpoint(self.our_id)
         self.reported: int = new_config["known_epochs"]
         self.trainer: Trainer | None = None
         return True
+
+    def cleanup(self) -> None:
+        """Close the trial's TensorBoard file."""
+        if self.writer:
+            self.writer.close()
+        self.writer = None
 
     def step(self) -> dict[str, Any]:
         """The metrics of the next epoch that the driver does not know, or the `error` that prevents it.
@@ -69,7 +79,9 @@ class CifarTrial(tune.Trainable):
     def _next_epoch(self) -> EpochMetrics:
         self.trainer = trainer = self.trainer or self._start()
         while trainer.finished_epochs <= self.reported:
-            trainer.run_epoch()
+            metrics = trainer.run_epoch()
+            if self.writer:
+                self.writer.add_epoch(metrics, trainer.history.steps[-1])
             if self._checkpoint_is_due(trainer):
                 self._write_checkpoint(trainer)
         self.reported += 1
@@ -84,6 +96,7 @@ class CifarTrial(tune.Trainable):
                 checkpoint.restore(trainer, self.checkpoint_file)
             except UserError as error:
                 print(f"{error}; the trial starts over")
+        self.writer = RunWriter(self.experiment.tensorboard / self.our_id, trainer.config, trainer.history)
         return trainer
 
     def _checkpoint_is_due(self, trainer: Trainer) -> bool:

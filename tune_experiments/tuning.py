@@ -11,6 +11,7 @@ from typing import Any
 
 from ray import ObjectRef, tune
 from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
@@ -81,7 +82,7 @@ def run_trials(
 ) -> None:
     """Run the trials that remain, `slots` at a time. Returns when they ended, time is up, or a signal asked to stop."""
     search = plan.search
-    trainable = tune.with_parameters(CifarTrial, train=plan.train, data=data, checkpoints=experiment.checkpoints)
+    trainable = tune.with_parameters(CifarTrial, train=plan.train, data=data, experiment=experiment)
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": search.cpus_per_trial, "gpu": search.gpus_per_trial or 0}),
         tune_config=tune.TuneConfig(
@@ -97,6 +98,7 @@ def run_trials(
         run_config=tune.RunConfig(
             name=experiment.path.name,
             storage_path=str(experiment.path.parent),
+            callbacks=[JsonLoggerCallback(), CSVLoggerCallback()],  # the trials write TensorBoard's files
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # trials write their own
             failure_config=tune.FailureConfig(max_failures=search.max_failures),
             verbose=0,
