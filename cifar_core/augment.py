@@ -89,8 +89,11 @@ def normalize(images: Tensor) -> Tensor:
 def albumentations_pipeline(seed: int) -> Callable[..., dict[str, Any]]:
     """The same augmentation by Albumentations, seeded.
 
-    `pipeline(image=image)["image"]` takes uint8 (32, 32, 3) and gives float32 (32, 32, 3). Rotated pixels and the
-    mean that fills the gaps are rounded to whole grey levels.
+    `pipeline(image=image)["image"]` takes uint8 (32, 32, 3) and gives float32 (32, 32, 3). Rotated pixels and
+    the mean that fills the gaps are rounded to whole grey levels.
+
+    Raises:
+        ValueError: the installed version does not know one of the arguments.
     """
     # without it the import asks the network for a newer version
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")

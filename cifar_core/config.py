@@ -8,6 +8,7 @@ from cifar_core.errors import UserError
 from cifar_core.options import check_bounds, option
 
 SEED_PEAK_SHARE = 5 / 24  # of the schedule: the seed's peak is at epoch 5 of 24
+MAX_SEED = 2**32 - 1  # torch takes no seed beyond 64 bits, and others none beyond 32
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,9 @@ class TrainConfig:
     val_size: int = option(
         5000, "images held out for validation; 0 watches the test set each epoch, as the seed did", at_least=0
     )
-    data_seed: int = option(0, "seed of the validation split, the subset and the synthetic images", at_least=0)
+    data_seed: int = option(
+        0, "seed of the validation split, the subset and the synthetic images", at_least=0, at_most=MAX_SEED
+    )
 
     width: float = option(1.0, "width multiplier of the network (1 is 6,573,120 parameters)", above=0, at_most=16)
     head_scale: float = option(
@@ -47,7 +50,9 @@ class TrainConfig:
         "batched", "rotate, pad-and-crop, cutout: on whole batches, by Albumentations one image at a time, or none"
     )
 
-    seed: int = option(0, "seed of the weights, the order of the images and the augmentation", at_least=0)
+    seed: int = option(
+        0, "seed of the weights, the order of the images and the augmentation", at_least=0, at_most=MAX_SEED
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = option("auto", "auto takes a GPU where there is one")
     precision: Literal["auto", "bf16", "fp32"] = option("auto", "auto takes bf16 where the device computes in it")
     threads: int = option(0, "CPU threads; 0 means one per core", at_least=0)

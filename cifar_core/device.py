@@ -43,7 +43,7 @@ def _resolve_device(name: str) -> torch.device:
 def computes_in_bf16(device: torch.device) -> bool:
     """Whether bf16 is native. A CPU without it emulates bf16 at about half the speed of fp32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return False

@@ -19,5 +19,5 @@ def one_line_errors(debug: bool) -> Iterator[None]:
     except UserError as error:
         if debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print("error:", *str(error).splitlines(), file=sys.stderr)  # one line, whatever text the user gave
         raise SystemExit(EXIT_BAD_INPUT) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,7 +56,8 @@ class History:
         """One row per epoch, the columns of `EpochMetrics`."""
         import pandas as pd
 
-        return pd.DataFrame([asdict(epoch) for epoch in self.epochs])
+        columns = [column.name for column in fields(EpochMetrics)]
+        return pd.DataFrame([asdict(epoch) for epoch in self.epochs], columns=columns)
 
     def step_frame(self) -> pd.DataFrame:
         """One row per step: `step` (from 0), `loss`, `lr`, `momentum`."""

@@ -2,10 +2,10 @@
 
 import hashlib
 import os
-import tempfile
-import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -34,9 +34,12 @@ def load_image_folder(folder: Path) -> ImageData:
 
     Raises:
         UserError: fewer than two classes, an empty class, a file that is no image or is truncated,
-            or an image that is not 32×32.
+            an image that is not 32×32, or a folder that may not be read.
     """
-    listing = _list_images(folder)
+    try:
+        listing = _list_images(folder)
+    except OSError as error:
+        raise UserError(f"{error.filename or folder}: cannot be read ({error.strerror})") from None
     images = _read_cache(listing)
     if images is None:
         images = _decode(listing.files)
@@ -107,25 +110,19 @@ def _read_cache(listing: _Listing) -> NDArray[np.uint8] | None:
     """The images, or None where there is no intact cache of exactly these files."""
     try:
         with np.load(_cache_file(listing), allow_pickle=False) as cache:
-            if str(cache["key"]) != listing.key:
-                return None
-            images: NDArray[np.uint8] = cache["images"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            key, images = str(cache["key"]), cache["images"]
+    except Exception:  # a damaged archive makes zipfile and numpy raise nearly anything
         return None
-    expected = (len(listing.files), *IMAGE_SHAPE)
-    return images if images.dtype == np.uint8 and images.shape == expected else None
+    intact = key == listing.key and images.dtype == np.uint8
+    return images if intact and images.shape == (len(listing.files), *IMAGE_SHAPE) else None
 
 
 def _write_cache(listing: _Listing, images: NDArray[np.uint8]) -> None:
-    """Best effort: where the cache folder cannot be written the images are simply decoded again next time."""
-    target = _cache_file(listing)
-    temporary: str | None = None
-    try:
+    """Best effort: where this fails the images are simply decoded again next time."""
+    with suppress(OSError, RuntimeError):  # RuntimeError: the user has no home folder
+        target = _cache_file(listing)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".tmp", delete=False) as file:
-            temporary = file.name
-            np.savez(file, key=np.array(listing.key), images=images)
-        Path(temporary).replace(target)
-    except OSError:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+        with TemporaryDirectory(dir=target.parent) as scratch:
+            written = Path(scratch) / target.name
+            np.savez(written, key=np.array(listing.key), images=images)
+            written.replace(target)

@@ -47,21 +47,25 @@ def check_bounds(config: DataclassInstance) -> None:
 def _check_number(field: dataclasses.Field[Any], number: float) -> None:
     bounds = field.metadata["bounds"]
     valid = (
-        math.isfinite(number)
+        abs(number) < math.inf
         and (bounds["at_least"] is None or number >= bounds["at_least"])
         and (bounds["above"] is None or number > bounds["above"])
         and (bounds["at_most"] is None or number <= bounds["at_most"])
     )
     if not valid:
-        words = [f"{word.replace('_', ' ')} {bound:g}" for word, bound in bounds.items() if bound is not None]
-        raise UserError(f"{field.name} is {number:g}; it must be {' and '.join(words) or 'finite'}")
+        words = [f"{word.replace('_', ' ')} {_shown(bound)}" for word, bound in bounds.items() if bound is not None]
+        raise UserError(f"{field.name} is {_shown(number)}; it must be {' and '.join(words) or 'finite'}")
+
+
+def _shown(number: float) -> str:
+    return str(number) if isinstance(number, int) else f"{number:g}"
 
 
 class Parser(argparse.ArgumentParser):
     """An `ArgumentParser` whose errors are one line, and which names the nearest flag for an unknown one."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **kwargs)
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         """Raise the message as a `UserError`."""
@@ -136,7 +140,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date such as 2026-99-99
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected 'key: value' lines, found {type(content).__name__}")
@@ -187,7 +191,7 @@ def _convert_pair(name: str, value: Any, kind: Any) -> tuple[Any, Any]:
         raise UserError(f"{name} is {value}; it must be two numbers, low and high")
     low, high = (_convert_scalar(name, part, kind) for part in value)
     if low >= high:
-        raise UserError(f"{name} is {low:g} to {high:g}; the first number must be the smaller one")
+        raise UserError(f"{name} is {_shown(low)} to {_shown(high)}; the first number must be the smaller one")
     return low, high
 
 

@@ -1,4 +1,19 @@
-"""An embedded data set of ten procedural classes of 32×32 images, for searches without any download."""
+"""An embedded data set of ten procedural classes of 32×32 images, for searches without any download.
+
+A class is one of five shapes, solid or hollow. Place, size, angle and colour vary, small objects clutter the
+image, and noise covers it. Texture and hue give the class away too, sooner but less surely than the shape: so a
+run that learns well goes on to gain where one that learns badly stays. Hyperparameters matter, and by more than
+the seed does. Validation accuracy of the network at width 1/8, 3,000 images, 8 epochs in batches of 128:
+
+    max_lr   mean %   sd     n
+    0.001    28.6     1.0    3
+    0.0056   60.1     3.3    3
+    0.032    73.1     0.6    3
+    0.18     53.1     8.2    3
+    1        10.0     0.0    3
+
+made by `python tests/benchmarks/synthetic_difficulty.py` (torch 2.15, CPU, fp32).
+"""
 
 from typing import NamedTuple
 
@@ -16,8 +31,8 @@ HUE_RIGHT = 0.5
 
 # Brightness patterns: waves along and across the object, radians a pixel.
 TEXTURES = np.array([[0, 0], [1.6, 0], [0.8, 0], [1.6, 1.6], [0.9, 0.9]], np.float32)
-TEXTURE_CONTRAST = 0.2
-NOISE_SD = 0.06
+TEXTURE_CONTRAST = 0.25
+NOISE_SD = 0.04
 MAX_CLUTTER = 3
 
 _CHUNK = 64  # images drawn at a time: the arrays stay in the cache
@@ -88,8 +103,8 @@ def _class_objects(classes: Integers, rng: np.random.Generator) -> _Objects:
         shape=classes // 2,
         hollow=classes % 2 == 1,
         texture=texture % len(TEXTURES),
-        centre=_uniform(rng, 11, 20, (2, n)),
-        radius=_uniform(rng, 7, 11, n),
+        centre=_uniform(rng, 12, 19, (2, n)),
+        radius=_uniform(rng, 8, 12, n),
         angle=_uniform(rng, 0, 2 * np.pi, n),
         colour=_colours(hue, rng),
     )

@@ -150,7 +150,7 @@ class Trainer:
         return self.finished_epochs >= self.config.epochs or (last is not None and last.diverged)
 
     def run_epoch(self, watch: Callable[[Iterable[Batch]], Iterable[Batch]] = iter) -> EpochMetrics:
-        """Train one epoch and validate. A loss that is not finite skips the validation: see `diverged`.
+        """Train one epoch and validate. A loss that is not finite leaves no validation figures: see `diverged`.
 
         `watch` passes the batches on, and may count them: `tqdm` is one.
         """
@@ -167,6 +167,8 @@ class Trainer:
         val_loss, val_accuracy = math.nan, math.nan
         if math.isfinite(train_loss):
             val_loss, val_accuracy = evaluate(self.model, self.data.val, self.compute)
+        if not math.isfinite(val_loss):
+            val_accuracy = math.nan  # not a number either: of logits that are NaN, argmax makes class 0
         metrics = EpochMetrics(
             epoch=self.finished_epochs + 1,
             train_loss=train_loss,
