@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from cifar_core.errors import UserError
 from cifar_core.image_data import IMAGE_SHAPE, SIZE, ImageData
+from cifar_core.user_cache import cache_folder
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
@@ -82,7 +83,7 @@ def _image_entries(folder: Path) -> Iterator["os.DirEntry[str]"]:
 def _decode(files: list[Path]) -> NDArray[np.uint8]:
     """uint8 (N, 32, 32, 3), in the order of the files. Threads make it slower: the work holds the GIL."""
     images = np.empty((len(files), *IMAGE_SHAPE), np.uint8)
-    for index, file in enumerate(tqdm(files, desc="reading images", unit="image")):
+    for index, file in enumerate(tqdm(files, desc="reading images", unit="image", disable=None)):
         images[index] = _decode_one(file)
     return images
 
@@ -101,9 +102,8 @@ def _decode_one(file: Path) -> NDArray[np.uint8]:
 
 def _cache_file(listing: _Listing) -> Path:
     """One file for a folder, so that a changed folder replaces its old cache."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     name = hashlib.sha256(os.fsencode(listing.folder.resolve())).hexdigest()[:16]
-    return root / "cifar-search" / f"{name}.npz"
+    return cache_folder() / f"{name}.npz"
 
 
 def _read_cache(listing: _Listing) -> NDArray[np.uint8] | None:

@@ -74,11 +74,11 @@ def read_run(root: Path, epochs: int) -> pd.DataFrame:
 def final_table(comparison: pd.DataFrame) -> str:
     """The last epoch's accuracies and losses, ours and the seed's, as text."""
     last = comparison.iloc[-1]
-    lines = [f"{'after epoch ' + str(int(last['epoch'])):<16}{'ours':>8}{'95 % interval':>20}{'seed':>9}"]
+    lines = [f"{'after epoch ' + str(int(last['epoch'])):<16}{'ours':>8}{'95 % interval':>20}{'original':>10}"]
     for metric in METRICS[:-1]:
         low, high = last[f"{metric}_low"], last[f"{metric}_high"]
         interval = "one run" if np.isnan(low) else f"{low:.4f} … {high:.4f}"
-        lines.append(f"{metric:<16}{last[metric]:>8.4f}{interval:>20}{last['seed_' + metric]:>9.4f}")
+        lines.append(f"{metric:<16}{last[metric]:>8.4f}{interval:>20}{last['seed_' + metric]:>10.4f}")
     return "\n".join(lines)
 
 

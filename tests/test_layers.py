@@ -37,13 +37,15 @@ def statements(node: ast.AST, inside_functions: bool) -> Iterator[ast.Import | a
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Import | ast.ImportFrom):
             yield child
-        elif inside_functions or not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            if inside_functions or not is_for_type_checking(child):
-                yield from statements(child, inside_functions)
+        elif inside_functions or not runs_later_or_never(child):
+            yield from statements(child, inside_functions)
 
 
-def is_for_type_checking(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+def runs_later_or_never(node: ast.AST) -> bool:
+    """Whether importing the module passes by: a function's body, or what only a type checker reads."""
+    if isinstance(node, ast.If):
+        return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
 
 
 def imports(module: str, inside_functions: bool = True) -> set[str]:
@@ -95,7 +97,8 @@ def test_there_is_no_import_cycle() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [*FREE_OF_TORCH_AND_RAY, *(name for name in files() if name.startswith("analysis") and name not in MAY_USE_TORCH)]
+    "module",
+    [*FREE_OF_TORCH_AND_RAY, *(name for name in files() if name.startswith("analysis") and name not in MAY_USE_TORCH)],
 )
 def test_reading_an_experiment_needs_neither_torch_nor_ray(module: str) -> None:
     assert not reached(module) & {"torch", "torchvision", "ray"}

@@ -1,11 +1,14 @@
 """The experiment folder: its files, its lock, and writing them whole."""
 
+import hashlib
 import platform
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -17,11 +20,17 @@ from filelock import FileLock, Timeout
 
 from cifar_core.errors import UserError
 from cifar_core.options import read_yaml, to_mapping
+from cifar_core.user_cache import cache_folder
+from tune_experiments.checkpoint_store import CheckpointStore
 from tune_experiments.config import SECTIONS, Plan
 from tune_experiments.ledger import LEDGER, Trial, TrialState
 from tune_experiments.records import epochs_frame, leaderboard, trials_frame
+from tune_experiments.remote_folder import Publisher, RemoteFolder, is_uri
 
 FORMAT = 1
+PLAN_FILE = "search.yaml"
+RANGE_TEST_FILE = "lr_range_test.json"
+CHECKPOINTS = "checkpoints"
 PACKAGES = ["torch", "torchvision", "ray", "optuna", "albumentations", "numpy", "pandas"]
 LEAST_FREE_BYTES = 256 << 20
 CHECKPOINTS_KEPT = 3  # of the best completed trials
@@ -29,35 +38,72 @@ CHECKPOINTS_KEPT = 3  # of the best completed trials
 
 @dataclass(frozen=True)
 class Experiment:
-    """A folder `<storage>/<name>`."""
+    """A folder `<storage>/<name>`.
+
+    Attributes:
+        path: the folder; where the storage is a URI, a copy of it here that is worked on and kept.
+        remote: the folder below the URI.
+    """
 
     path: Path
+    remote: RemoteFolder | None = None
 
     @classmethod
-    def at(cls, storage: Path, name: str) -> "Experiment":
+    def at(cls, storage: str, name: str) -> "Experiment":
         """A new experiment, its folder not made yet; raises `UserError` for a name that is taken or no folder name."""
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             raise UserError(f"name is {name!r}; it must be letters, digits, '.', '_' and '-'")
-        path = storage.expanduser().resolve() / name
-        if _there(path.exists):
-            raise UserError(f"{path}: this name is taken; choose another --name, or go on with --resume {name}")
-        return cls(path)
+        experiment = cls._located(storage, name)
+        if _there(experiment.path.exists) or (experiment.remote and experiment.remote.size(PLAN_FILE)):
+            raise UserError(f"{experiment}: this name is taken; choose another --name, or go on with --resume {name}")
+        return experiment
 
     @classmethod
-    def open(cls, storage: Path, name_or_path: str) -> "Experiment":
-        """An existing folder, by name under `storage` or by path; raises `UserError` where it is no experiment."""
-        candidates = [storage.expanduser() / name_or_path, Path(name_or_path).expanduser()]
-        path = next((path for path in candidates if _there(path.is_dir)), None)
-        if path is None:
-            raise UserError(f"{candidates[0]}: no such experiment to resume")
-        if not (path / "search.yaml").exists():
-            raise UserError(f"{path}: not an experiment folder (no search.yaml in it)")
-        return cls(path.resolve())
+    def open(cls, storage: str, name_or_path: str) -> "Experiment":
+        """An existing folder, by name under `storage` or by path or URI.
+
+        Where there are a copy here and one below a URI, the one whose ledger tells more is gone on with.
+
+        Raises:
+            UserError: it is no experiment.
+        """
+        if is_uri(name_or_path):
+            storage, name_or_path = _split_uri(name_or_path)
+        experiment = cls._located(storage, name_or_path)
+        if not experiment.remote and not _there(experiment.path.is_dir):
+            experiment = cls(Path(name_or_path).expanduser().resolve())
+        if experiment.remote:
+            experiment._fetch(experiment.remote)
+        if not _there(experiment.path.is_dir):
+            raise UserError(f"{Path(storage).expanduser() / name_or_path}: no such experiment to resume")
+        if not experiment.plan_file.exists():
+            raise UserError(f"{experiment}: not an experiment folder (no {PLAN_FILE} in it)")
+        return experiment
+
+    @classmethod
+    def _located(cls, storage: str, name: str) -> "Experiment":
+        if not is_uri(storage):
+            return cls(Path(storage).expanduser().resolve() / name)
+        remote = RemoteFolder.at(storage)
+        key = hashlib.sha256(f"{remote.file_system.type_name} {remote.path}".encode()).hexdigest()[:12]
+        return cls(cache_folder() / "experiments" / key / name, remote.child(name))
+
+    def _fetch(self, remote: RemoteFolder) -> None:
+        here = self.ledger.stat().st_size if self.ledger.exists() else -1
+        if (remote.size(LEDGER) or 0) > here or not self.plan_file.exists():
+            for name in (PLAN_FILE, RANGE_TEST_FILE, LEDGER):
+                if remote.size(name) is not None:
+                    self.path.mkdir(parents=True, exist_ok=True)
+                    remote.download(name, self.path / name)
+
+    def __str__(self) -> str:
+        """Where a user finds it."""
+        return f"{self.remote.file_system.type_name}://{self.remote.path}" if self.remote else str(self.path)
 
     def make(self) -> None:
         """Make the folder; raises `UserError` where it cannot be written or the disk is nearly full."""
         try:
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            (self.path / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"{self.path}: cannot be created ({error.strerror})") from None
         free = shutil.disk_usage(self.path).free
@@ -76,7 +122,12 @@ class Experiment:
     @property
     def plan_file(self) -> Path:
         """What was run: the plan, versions, data."""
-        return self.path / "search.yaml"
+        return self.path / PLAN_FILE
+
+    @property
+    def range_test(self) -> Path:
+        """The LR range test's curves and suggestion."""
+        return self.path / RANGE_TEST_FILE
 
     @property
     def study(self) -> Path:
@@ -84,13 +135,9 @@ class Experiment:
         return self.path / "optuna.db"
 
     @property
-    def checkpoints(self) -> Path:
+    def checkpoints(self) -> CheckpointStore:
         """Where trials keep their state."""
-        return self.path / "checkpoints"
-
-    def checkpoint(self, trial_id: str) -> Path:
-        """The file that holds a trial's state."""
-        return self.checkpoints / f"{trial_id}.pt"
+        return CheckpointStore(self.path / CHECKPOINTS, self.remote and self.remote.child(CHECKPOINTS))
 
     @property
     def tensorboard(self) -> Path:
@@ -133,7 +180,10 @@ class Experiment:
         content = read_yaml(self.plan_file)
         if content.get("format") != FORMAT:
             raise UserError(f"{self.path}: written by another version (format {content.get('format')}, not {FORMAT})")
-        return {name: content.get(name, {}) for name in SECTIONS}
+        missing = [name for name in (*SECTIONS, "data_fingerprint") if name not in content]
+        if missing:
+            raise UserError(f"{self.plan_file}: not whole ({', '.join(missing)} missing)")
+        return {name: content[name] for name in SECTIONS}
 
     def write_tables(self, trials: Sequence[Trial]) -> None:
         """`epochs.parquet`, `trials.parquet` and `leaderboard.csv`."""
@@ -149,17 +199,31 @@ class Experiment:
         folder.mkdir(exist_ok=True)
         config = yaml.safe_dump(to_mapping(best.setting.applied_to(plan.train)), sort_keys=False)
         write_whole(folder / "config.yaml", lambda path: path.write_text(config, encoding="utf-8"))
-        checkpoint = self.checkpoint(best.trial_id)
-        if checkpoint.exists():
-            write_whole(folder / "checkpoint.pt", lambda path: shutil.copyfile(checkpoint, path))
+        with tempfile.TemporaryDirectory() as temporary:
+            checkpoint = self.checkpoints.fetch(best.trial_id, Path(temporary) / best.trial_id)
+            if checkpoint:
+                write_whole(folder / "checkpoint.pt", lambda path: shutil.copyfile(checkpoint, path))
 
     def drop_checkpoints(self, trials: Sequence[Trial]) -> None:
         """Delete the checkpoints that neither a resume nor the best trials need."""
         needed = {trial.trial_id for trial in trials if not trial.ended}
-        needed |= {trial.trial_id for trial in best_first(trials)[:CHECKPOINTS_KEPT]}
-        for file in self.checkpoints.glob("*.pt"):
-            if file.stem not in needed:
-                file.unlink(missing_ok=True)
+        self.checkpoints.keep_only(needed | {trial.trial_id for trial in best_first(trials)[:CHECKPOINTS_KEPT]})
+
+    @contextmanager
+    def published(self) -> Iterator[Publisher | None]:
+        """While the block runs, the folder below the URI follows the one here; nothing to do without a URI."""
+        if self.remote is None:
+            yield None
+        else:
+            with Publisher(self.path, self.remote) as publisher:
+                yield publisher
+
+
+def _split_uri(uri: str) -> tuple[str, str]:
+    """The URI of the folder that something is in, and its name: the query belongs to the storage."""
+    path, mark, query = uri.partition("?")
+    storage, _, name = path.rstrip("/").rpartition("/")
+    return storage + mark + query, name
 
 
 def _there(question: Callable[[], bool]) -> bool:

@@ -16,7 +16,7 @@ from tune_experiments.experiment import Experiment, write_whole
 
 def find_max_lr_range(experiment: Experiment, plan: Plan, data: "ObjectRef[TrainingData]") -> tuple[float, float]:
     """The range that the experiment's range test suggests; runs the test where its result is not there yet."""
-    result_file = experiment.file("lr_range_test.json")
+    result_file = experiment.range_test
     if result_file.exists():
         result = RangeTest.from_json(result_file.read_text(encoding="utf-8"))
     else:

@@ -1,5 +1,6 @@
 """One search from its plan to its leaderboard. Each stage leaves its files in the experiment folder."""
 
+import math
 import time
 from dataclasses import replace
 from enum import StrEnum
@@ -9,6 +10,7 @@ import torch
 from ray import ObjectRef
 
 from cifar_core.datasets import TrainingData, load_training_data
+from cifar_core.device import resolve_compute
 from cifar_core.errors import UserError
 from tune_experiments import runtime
 from tune_experiments.config import Plan
@@ -17,6 +19,7 @@ from tune_experiments.experiment import Experiment, best_first
 from tune_experiments.ledger import Ledger, Trial
 from tune_experiments.monitoring import Progress
 from tune_experiments.range_test import find_max_lr_range
+from tune_experiments.remote_folder import Publisher
 from tune_experiments.runtime import Cluster
 from tune_experiments.search_space import SearchSpace, default_peak_range, seed_setting
 from tune_experiments.search_state import SearchState
@@ -43,19 +46,24 @@ def run_search(experiment: Experiment, plan: Plan, address: str | None, dashboar
         UserError: the data, the devices, the folder or the cluster are not what the plan needs.
     """
     if not address:
-        _check_gpu_here(plan)
+        _check_devices_here(plan)
     data = load_training_data(plan.train)
     experiment.make()
-    with experiment.lock(), runtime.ray_cluster(address, dashboard) as cluster:
+    with experiment.lock(), experiment.published() as publisher, runtime.ray_cluster(address, dashboard) as cluster:
         slots = cluster.slots(plan.search)
         plan = on_cluster(plan, cluster)
         experiment.write_plan(plan, data.fingerprint)
         print(describe_start(experiment, plan, data, cluster, slots), flush=True)
         shared = ray.put(data)  # once per node, mapped by every trial
         space = _space(experiment, plan, shared)
+        study = StudyFile(experiment.study, space)
         state = build_state(Ledger(experiment.ledger), plan, space)
         started = time.monotonic()
-        _run_to_the_end(experiment, plan, shared, state, StudyFile(experiment.study, space), slots)
+        if state.remaining:
+            keeper = Keeper(experiment, state, study, publisher)
+            run_trials(plan, state, shared, experiment, slots, keeper.on_report)
+            keeper.close()
+        finish(experiment, plan, state, study)
         print(describe_end(experiment, plan, state))
         return _outcome(plan, state, time.monotonic() - started)
 
@@ -87,10 +95,11 @@ def build_state(ledger: Ledger, plan: Plan, space: SearchSpace) -> SearchState:
     return SearchState(ledger, proposer, halving, seed_setting(plan.train), epochs, search.num_samples)
 
 
-def _check_gpu_here(plan: Plan) -> None:
+def _check_devices_here(plan: Plan) -> None:
     wants_gpu = bool(plan.search.gpus_per_trial) or plan.train.device == "cuda"
     if wants_gpu and not torch.cuda.is_available():
         raise UserError("trials want a GPU, but torch finds none here; use --gpus-per-trial 0 and --device cpu")
+    resolve_compute(plan.train)  # raises for any other device or precision that is not here
 
 
 def _space(experiment: Experiment, plan: Plan, data: "ObjectRef[TrainingData]") -> SearchSpace:
@@ -102,40 +111,44 @@ def _space(experiment: Experiment, plan: Plan, data: "ObjectRef[TrainingData]") 
     )
 
 
-def _run_to_the_end(
-    experiment: Experiment,
-    plan: Plan,
-    data: "ObjectRef[TrainingData]",
-    state: SearchState,
-    study: StudyFile,
-    slots: int,
-) -> None:
-    progress = Progress(state)
-    written_at = 0.0
+class Keeper:
+    """Keeps the experiment's files and the terminal up with the trials."""
 
-    def write_tables() -> None:
-        nonlocal written_at
-        experiment.write_tables(state.trials)
-        written_at = time.monotonic()
+    def __init__(
+        self, experiment: Experiment, state: SearchState, study: StudyFile, publisher: Publisher | None
+    ) -> None:
+        self.experiment = experiment
+        self.state = state
+        self.publisher = publisher
+        self.progress = Progress(state)
+        self.study = study
+        self.written_at = -math.inf
 
-    def on_report(trial: Trial) -> None:
+    def on_report(self, trial: Trial) -> None:
+        """A trial reported an epoch or ended; raises `OSError` where the storage is gone."""
+        if self.publisher and self.publisher.error:
+            raise self.publisher.error
         if trial.ended:
-            study.add(trial)
-            experiment.drop_checkpoints(state.trials)
-        if time.monotonic() - written_at > TABLES_EVERY:
-            write_tables()
-        progress.update(trial)
+            self.study.add(trial)
+            self.experiment.drop_checkpoints(self.state.trials)
+        if time.monotonic() - self.written_at > TABLES_EVERY:
+            self.experiment.write_tables(self.state.trials)
+            self.written_at = time.monotonic()
+        self.progress.update(trial)
 
-    if state.remaining:
-        run_trials(plan, state, data, experiment, slots, on_report)
-    progress.close()
+    def close(self) -> None:
+        """Leave the terminal as it is."""
+        self.progress.close()
+
+
+def finish(experiment: Experiment, plan: Plan, state: SearchState, study: StudyFile) -> None:
+    """Bring every file up to the ledger."""
     for trial in state.trials:
         if trial.ended:
             study.add(trial)
-    write_tables()
-    best = best_first(state.trials)
-    if best:
-        experiment.write_best(best[0], plan)
+    experiment.write_tables(state.trials)
+    for best in best_first(state.trials)[:1]:
+        experiment.write_best(best, plan)
 
 
 def _outcome(plan: Plan, state: SearchState, elapsed: float) -> Outcome:

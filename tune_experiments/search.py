@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 from cifar_core.errors import UserError, one_line_errors
@@ -19,6 +18,7 @@ An interrupted search goes on with --resume NAME; a finished one grows with --re
 """
 DEFAULT_PRESET = "quick"
 MAY_CHANGE = {"num_samples", "max_concurrent", "time_budget", "max_failures"}  # when a search is resumed
+EXIT_STORAGE_LOST = 1
 EXIT_CODES = {Outcome.FINISHED: 0, Outcome.NOTHING_COMPLETED: 1, Outcome.TIME_IS_UP: 0, Outcome.INTERRUPTED: 130}
 
 
@@ -30,10 +30,9 @@ def build_parser() -> Parser:
     parser.add_argument("--name", help="of the experiment's folder (default: preset and time)")
     parser.add_argument(
         "--storage",
-        metavar="DIR",
-        type=Path,
-        default=Path("experiments"),
-        help="where experiments are (default: %(default)s)",
+        metavar="DIR|URI",
+        default="experiments",
+        help="where experiments are kept: a folder, or s3://bucket/path and the like (default: %(default)s)",
     )
     parser.add_argument("--resume", metavar="NAME|PATH", help="go on with an experiment, up to --num-samples in all")
     parser.add_argument("--address", metavar="auto|HOST:PORT", help="a Ray cluster to join (default: start Ray here)")
@@ -50,19 +49,25 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     with one_line_errors(debug="--debug" in arguments):
         given = vars(build_parser().parse(arguments))
-        experiment, plan = _resumed(given) if given["resume"] else _new(given)
-        return EXIT_CODES[run_search(experiment, plan, given["address"], given["dashboard"])]
+        experiment, plan = _new(given) if given["resume"] is None else _resumed(given)
+        try:
+            return EXIT_CODES[run_search(experiment, plan, given["address"], given["dashboard"])]
+        except OSError as error:
+            advice = f"once it can be written again, go on with --resume {experiment.path.name}"
+            print(f"error: {experiment}: cannot be written ({error.strerror or error}); {advice}", file=sys.stderr)
+            return EXIT_STORAGE_LOST
 
 
 def _new(given: dict[str, Any]) -> tuple[Experiment, Plan]:
-    preset = given["preset"] or DEFAULT_PRESET
+    preset = DEFAULT_PRESET if given["preset"] is None else given["preset"]
+    name = default_name(preset) if given["name"] is None else given["name"]
     plan = Plan.from_mapping(read_preset(preset), given, f"preset {preset}")
-    return Experiment.at(given["storage"], given["name"] or default_name(preset)), plan
+    return Experiment.at(given["storage"], name), plan
 
 
 def _resumed(given: dict[str, Any]) -> tuple[Experiment, Plan]:
     for flag in ("preset", "name"):
-        if given[flag]:
+        if given[flag] is not None:
             raise UserError(f"--{flag} does not go with --resume: the experiment has its own")
     experiment = Experiment.open(given["storage"], given["resume"])
     sections = experiment.read_sections()
@@ -70,8 +75,8 @@ def _resumed(given: dict[str, Any]) -> tuple[Experiment, Plan]:
     after = Plan.from_mapping(sections, given, str(experiment.plan_file))
     for name in sections:
         old, new = vars(getattr(before, name)), vars(getattr(after, name))
-        for key in old.keys() - MAY_CHANGE:
-            if old[key] != new[key]:
+        for key in old:
+            if old[key] != new[key] and key not in MAY_CHANGE:
                 raise UserError(f"{key} is {old[key]} in {experiment.path}; a search that is resumed cannot change it")
     return experiment, after
 

@@ -41,6 +41,7 @@ class SearchState:
         self.reference = reference
         self.epochs = epochs
         self.num_samples = num_samples
+        self.storage_error: OSError | None = None  # that ended the search: what is not written did not happen
         self.to_continue = deque(ledger.unfinished())
         for trial in ledger.trials.values():
             self._relearn(trial)

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from ray import tune
 
-from cifar_core import checkpoint
 from cifar_core.config import TrainConfig
 from cifar_core.datasets import TrainingData
 from cifar_core.errors import UserError
@@ -52,7 +51,6 @@ class CifarTrial(tune.Trainable):
         self.cleanup()
         self.our_id: str = new_config["trial_id"]  # not Tune's, which changes when a search is resumed
         self.setting = Setting(new_config["max_lr"], new_config["l1_factor"], new_config["peak_epoch"])
-        self.checkpoint_file = self.experiment.checkpoint(self.our_id)
         self.reported: int = new_config["known_epochs"]
         self.trainer: Trainer | None = None
         return True
@@ -91,11 +89,10 @@ class CifarTrial(tune.Trainable):
         trainer = Trainer(self.setting.applied_to(self.train_config), self.data)
         self.checkpoint_cost = 0.0
         self.checkpointed_at = time.monotonic()
-        if self.checkpoint_file.exists():
-            try:
-                checkpoint.restore(trainer, self.checkpoint_file)
-            except UserError as error:
-                print(f"{error}; the trial starts over")
+        try:
+            self.experiment.checkpoints.restore(trainer, self.our_id)
+        except UserError as error:
+            print(f"{error}; the trial starts over")
         self.writer = RunWriter(self.experiment.tensorboard / self.our_id, trainer.config, trainer.history)
         return trainer
 
@@ -105,7 +102,10 @@ class CifarTrial(tune.Trainable):
 
     def _write_checkpoint(self, trainer: Trainer) -> None:
         start = time.monotonic()
-        checkpoint.save(trainer, self.checkpoint_file)
+        try:
+            self.experiment.checkpoints.save(trainer, self.our_id)
+        except OSError as error:  # costs time after a resume, no more; the ledger ends a search on a full disk
+            print(f"no checkpoint of {self.our_id} after epoch {trainer.finished_epochs}: {error}")
         self.checkpointed_at = time.monotonic()
         self.checkpoint_cost = self.checkpointed_at - start
 

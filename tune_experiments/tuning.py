@@ -9,7 +9,9 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
+import ray
 from ray import ObjectRef, tune
+from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 from ray.tune.schedulers import FIFOScheduler
@@ -35,7 +37,11 @@ class StateSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]  # FINISHED is text
         """The next trial's config, under our own trial id; Tune's is not used."""
-        trial = self.state.next_trial()
+        try:
+            trial = self.state.next_trial()
+        except OSError as error:
+            self.state.storage_error = error
+            return Searcher.FINISHED
         return Searcher.FINISHED if trial is None else trial_config(trial)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -56,20 +62,29 @@ class StateScheduler(FIFOScheduler):
         self.state = state
         self.on_report = on_report
 
-    def on_trial_result(self, tune_controller: object, trial: TuneTrial, result: dict[str, Any]) -> str:
-        """Record an epoch, or the error that there was instead."""
-        trial_id = trial.config["trial_id"]
-        if "error" in result:
-            ours = self.state.fail(trial_id, result["error"])
-        else:
-            metrics = EpochMetrics(**{field.name: result[field.name] for field in fields(EpochMetrics)})
-            ours = self.state.report(trial_id, metrics, result["worker"])
-        self.on_report(ours)
+    def on_trial_result(self, tune_controller: TuneController, trial: TuneTrial, result: dict[str, Any]) -> str:
+        """Record an epoch, or the error that there was instead. What cannot be written down ends the search."""
+        try:
+            ours = self._record(trial.config["trial_id"], result)
+            self.on_report(ours)
+        except OSError as error:
+            self.state.storage_error = error
+            tune_controller.request_stop_experiment()
+            return self.STOP
         return self.STOP if ours.ended else self.CONTINUE
 
-    def on_trial_error(self, tune_controller: object, trial: TuneTrial) -> None:
+    def _record(self, trial_id: str, result: dict[str, Any]) -> Trial:
+        if "error" in result:
+            return self.state.fail(trial_id, result["error"])
+        metrics = EpochMetrics(**{field.name: result[field.name] for field in fields(EpochMetrics)})
+        return self.state.report(trial_id, metrics, result["worker"])
+
+    def on_trial_error(self, tune_controller: TuneController, trial: TuneTrial) -> None:
         """Record that a trial's workers died too often."""
-        self.on_report(self.state.fail(trial.config["trial_id"], "its worker died more often than max_failures"))
+        reason = "its worker died more often than max_failures"
+        if isinstance(trial.get_pickled_error(), ray.exceptions.OutOfMemoryError):
+            reason = "the host is out of memory; lower --max-concurrent or --batch-size"
+        self.on_report(self.state.fail(trial.config["trial_id"], reason))
 
 
 def run_trials(
@@ -80,7 +95,11 @@ def run_trials(
     slots: int,
     on_report: OnReport,
 ) -> None:
-    """Run the trials that remain, `slots` at a time. Returns when they ended, time is up, or a signal asked to stop."""
+    """Run the trials that remain, `slots` at a time. Returns when they ended, time is up, or a signal asked to stop.
+
+    Raises:
+        OSError: the experiment's folder can no longer be written.
+    """
     search = plan.search
     trainable = tune.with_parameters(CifarTrial, train=plan.train, data=data, experiment=experiment)
     tuner = tune.Tuner(
@@ -97,7 +116,8 @@ def run_trials(
         ),
         run_config=tune.RunConfig(
             name=experiment.path.name,
-            storage_path=str(experiment.path.parent),
+            storage_path=experiment.remote.parent if experiment.remote else str(experiment.path.parent),
+            storage_filesystem=experiment.remote and experiment.remote.file_system,
             callbacks=[JsonLoggerCallback(), CSVLoggerCallback()],  # the trials write TensorBoard's files
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # trials write their own
             failure_config=tune.FailureConfig(max_failures=search.max_failures),
@@ -110,3 +130,5 @@ def run_trials(
         tuner.fit()
     finally:
         signal.signal(signal.SIGTERM, previous)
+        if state.storage_error:
+            raise state.storage_error

@@ -1,7 +1,8 @@
 """Whether the range of the LR range test holds the max_lr that trains best: the table in cifar_core/lr_range_test.py.
 
     python tests/benchmarks/lr_range_calibration.py
-    python tests/benchmarks/lr_range_calibration.py --dataset images --data-dir DIR --train-size 5000 --epochs 6
+    python tests/benchmarks/lr_range_calibration.py --dataset images --data-dir DIR \\
+        --train-size 5000 --val-size 2000 --epochs 6
 
 sweeps, then trains in full once for each max_lr and seed, one thread a run.
 """
@@ -22,7 +23,7 @@ from cifar_core.datasets import load_training_data
 from cifar_core.lr_range_test import Curve, RangeTestConfig, read_curve, suggest_range, sweep, sweep_configs
 from cifar_core.train import fit
 
-MAX_LRS = (3e-3, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
+MAX_LRS = (0.006, 0.015, 0.03, 0.06, 0.1, 0.2)
 
 
 def main() -> None:
@@ -39,6 +40,7 @@ def main() -> None:
         batch_size=arguments.batch_size,
         peak_epoch=arguments.peak_epoch,
         device="cpu",
+        precision="fp32",
         threads=1,
     )
     l1_factors = tuple(arguments.l1_factors) if arguments.l1_factors else None

@@ -26,9 +26,12 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 @pytest.mark.parametrize(
-    ("cuda", "mps", "expected"), [(True, False, "cuda"), (False, True, "mps"), (False, False, "cpu"), (True, True, "cuda")]
+    ("cuda", "mps", "expected"),
+    [(True, False, "cuda"), (False, True, "mps"), (False, False, "cpu"), (True, True, "cuda")],
 )
-def test_auto_takes_a_gpu_where_there_is_one(machine: Callable[..., None], cuda: bool, mps: bool, expected: str) -> None:
+def test_auto_takes_a_gpu_where_there_is_one(
+    machine: Callable[..., None], cuda: bool, mps: bool, expected: str
+) -> None:
     machine(cuda=cuda, mps=mps)
     assert resolve_compute(TrainConfig()).device.type == expected
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ def tiny_data() -> TrainingData:
     return load_training_data(TINY)
 
 
-def trained(epochs: int = TINY.epochs, **changes: object) -> Trainer:
+def trained(epochs: int = TINY.epochs, **changes: Any) -> Trainer:
     """A run of TINY after some epochs."""
     trainer = Trainer(replace(TINY, **changes), tiny_data())
     for _ in range(epochs):

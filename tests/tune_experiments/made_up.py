@@ -23,7 +23,8 @@ PROPOSERS: dict[str, Callable[[], Proposer]] = {
 def metrics(epoch: int = 1, val_accuracy: float = 0.5, **others: Any) -> EpochMetrics:
     """An epoch in which everything went well, but for what is given."""
     usual: dict[str, Any] = {
-        "train_loss": 1.2, "train_accuracy": 0.4, "val_loss": 1.1, "lr": 0.01, "momentum": 0.9, "l1": 0.02, "seconds": 2.0,
+        "train_loss": 1.2, "train_accuracy": 0.4, "val_loss": 1.1, "lr": 0.01, "momentum": 0.9, "l1": 0.02,
+        "seconds": 2.0,
     }  # fmt: skip
     return EpochMetrics(epoch=epoch, val_accuracy=val_accuracy, **(usual | others))
 
@@ -64,4 +65,6 @@ def ended_trial(trial_id: str, state: TrialState, *accuracies: float, setting: S
     if state is TrialState.DIVERGED:
         epochs.append(metrics(len(epochs) + 1, math.nan, train_loss=math.nan, val_loss=math.nan))
     clock = [1000.0 + 10 * epoch.epoch for epoch in epochs]
-    return Trial(trial_id, setting, state, epochs, ["host:1"] * len(epochs), clock, "why" if state != "completed" else "")
+    return Trial(
+        trial_id, setting, state, epochs, ["host:1"] * len(epochs), clock, "why" if state != "completed" else ""
+    )

@@ -94,14 +94,17 @@ def test_what_is_searched_are_the_fields_of_a_setting() -> None:
         ({"train": {"epoch": 3}}, "plan.yaml: unknown key epoch; did you mean epochs?"),
         ({"search": {"epochs": 3}}, "plan.yaml: unknown key epochs"),
         ({"search": {"scheduler": "pbt"}}, "plan.yaml: scheduler is pbt; it must be one of asha, none"),
-        ({"search": {"max_lr_range": [0.5, 0.1]}}, "plan.yaml: max_lr_range is 0.5 to 0.1; the first number must be the smaller one"),
+        (
+            {"search": {"max_lr_range": [0.5, 0.1]}},
+            "plan.yaml: max_lr_range is 0.5 to 0.1; the first number must be the smaller one",
+        ),
         ({"search": {"l1_factor_range": [0, 1]}}, "plan.yaml: l1_factor_range is 0; it must be above 0"),
         ({"search": {"gpus_per_trial": 1.5}}, "plan.yaml: gpus_per_trial is 1.5; above 1 it must be a whole number"),
         ({"range_test": {"steps": 99}}, "plan.yaml: steps is 99; it must be at least 100"),
         ({"train": {"val_size": 0}}, "val_size is 0; a search selects on validation images and never on the test set"),
         ({"search": {"peak_epoch_range": [1, 25]}}, "peak_epoch_range ends above epochs (24)"),
     ],
-)  # fmt: skip
+)
 def test_one_exact_line_for_a_file_that_does_not_fit(sections: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError) as caught:
         build(sections)
@@ -114,7 +117,10 @@ def test_one_exact_line_for_a_file_that_does_not_fit(sections: dict[str, Any], m
         (["--num-samples", "0"], "command line: num_samples is 0; it must be at least 1"),
         (["--reduction-factor", "1"], "command line: reduction_factor is 1; it must be above 1"),
         (["--grace-period", "0"], "command line: grace_period is 0; it must be at least 1"),
-        (["--max-lr-range", "1", "0.1"], "command line: max_lr_range is 1 to 0.1; the first number must be the smaller one"),
+        (
+            ["--max-lr-range", "1", "0.1"],
+            "command line: max_lr_range is 1 to 0.1; the first number must be the smaller one",
+        ),
         (["--peak-epoch-range", "1", "9.5"], "command line: peak_epoch_range is '9.5'; it must be a whole number"),
         (["--time-budget", "0"], "command line: time_budget is 0; it must be above 0"),
         (["--max-failures", "-1"], "command line: max_failures is -1; it must be at least 0"),
@@ -122,7 +128,7 @@ def test_one_exact_line_for_a_file_that_does_not_fit(sections: dict[str, Any], m
         (["--val-size", "0"], "val_size is 0; a search selects on validation images and never on the test set"),
         (["--max-lr", "0.1"], "unknown argument --max-lr; did you mean --max-lr-range?; see --help"),
     ],
-)  # fmt: skip
+)
 def test_one_exact_line_for_a_flag_that_does_not_fit(arguments: list[str], message: str) -> None:
     with pytest.raises(UserError) as caught:
         build({}, *arguments)
@@ -156,7 +162,10 @@ def test_a_preset_may_be_a_file_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("quik", "unknown preset quik; did you mean quick?; there are cifar10, cifar10-cpu, quick, or give a .yaml file"),
+        (
+            "quik",
+            "unknown preset quik; did you mean quick?; there are cifar10, cifar10-cpu, quick, or give a .yaml file",
+        ),
         ("", "unknown preset ; there are cifar10, cifar10-cpu, quick, or give a .yaml file"),
         ("mine.yaml", "mine.yaml: cannot be read (No such file or directory)"),
     ],

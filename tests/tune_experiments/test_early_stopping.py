@@ -1,9 +1,9 @@
 import math
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.schedulers.async_hyperband import _Bracket
 
@@ -72,12 +72,12 @@ def test_cutoff_and_decision_are_those_of_rays_asha(values: list[float], factor:
     theirs = _Bracket(min_t=1, max_t=1, reduction_factor=factor, s=0)
     ours = SuccessiveHalving([1], factor)
     for number, value in enumerate(values):
-        theirs.on_result(SimpleNamespace(trial_id=str(number)), 1, value)
+        theirs.on_result(TuneTrial("trainable", trial_id=str(number), stub=True), 1, value)
         ours.record(str(number), 1, value)
     bar = cutoff(values, factor)
     assert bar == (pytest.approx(theirs.cutoff(theirs._rungs[0][1]), abs=1e-12) if values else -math.inf)
     assume(abs(newcomer - bar) > 1e-12)
-    action = theirs.on_result(SimpleNamespace(trial_id="newcomer"), 1, newcomer)
+    action = theirs.on_result(TuneTrial("trainable", trial_id="newcomer", stub=True), 1, newcomer)
     assert ours.keeps("newcomer", 1, newcomer) == (action == TrialScheduler.CONTINUE)
 
 
@@ -130,7 +130,9 @@ def test_rungs_are_apart() -> None:
     st.randoms(use_true_random=False),
     accuracies,
 )
-def test_order_of_the_recorded_values_plays_no_part(values: dict[tuple[str, int], float], random: object, asked: float) -> None:
+def test_order_of_the_recorded_values_plays_no_part(
+    values: dict[tuple[str, int], float], random: object, asked: float
+) -> None:
     shuffled = list(values.items())
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     first, second = SuccessiveHalving([1, 3], 3), SuccessiveHalving([1, 3], 3)

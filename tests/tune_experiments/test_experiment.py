@@ -2,9 +2,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -23,29 +23,30 @@ from tune_experiments.search_space import Setting
 
 PLAN = Plan(TrainConfig(epochs=8, width=0.5, seed=4), SearchConfig(num_samples=9), RangeTestConfig())
 COMPLETED = [
-    ended_trial(f"{number:05d}", TrialState.COMPLETED, accuracy) for number, accuracy in enumerate([0.3, 0.7, 0.5, 0.7, 0.1])
+    ended_trial(f"{number:05d}", TrialState.COMPLETED, accuracy)
+    for number, accuracy in enumerate([0.3, 0.7, 0.5, 0.7, 0.1])
 ]
 
 
 @pytest.fixture
 def experiment(tmp_path: Path) -> Experiment:
-    experiment = Experiment.at(tmp_path / "storage", "mine")
+    experiment = Experiment.at(str(tmp_path / "storage"), "mine")
     experiment.make()
     return experiment
 
 
 def touch_checkpoints(experiment: Experiment, trials: list[Trial]) -> None:
     for trial in trials:
-        (experiment.checkpoints / f"{trial.trial_id}.pt").write_text(trial.trial_id)
+        (experiment.file("checkpoints") / f"{trial.trial_id}.pt").write_text(trial.trial_id)
 
 
 def kept(experiment: Experiment) -> list[str]:
-    return sorted(file.stem for file in experiment.checkpoints.iterdir())
+    return sorted(file.stem for file in experiment.file("checkpoints").iterdir())
 
 
 @pytest.mark.parametrize("name", ["a", "quick-20260101-120000", "Exp_1.2", "9", "a" * 200])
 def test_folder_is_made_only_when_asked(tmp_path: Path, name: str) -> None:
-    experiment = Experiment.at(tmp_path / "deep" / "storage", name)
+    experiment = Experiment.at(str(tmp_path / "deep/storage"), name)
     assert list(tmp_path.iterdir()) == []
     experiment.make()
     assert experiment.path == tmp_path / "deep" / "storage" / name
@@ -55,48 +56,47 @@ def test_folder_is_made_only_when_asked(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "a b", "-a", "_a", "é", "a\nb", "a\n"])
 def test_one_line_for_what_is_no_folder_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match=r"^name is .*; it must be .*letters, digits"):
-        Experiment.at(tmp_path, name)
+        Experiment.at(str(tmp_path), name)
 
 
 def test_one_line_for_a_name_that_is_taken(experiment: Experiment) -> None:
     with pytest.raises(UserError, match="mine: this name is taken; choose another --name, or go on with --resume mine"):
-        Experiment.at(experiment.path.parent, "mine")
+        Experiment.at(str(experiment.path.parent), "mine")
 
 
 def test_one_line_for_a_name_that_is_too_long(tmp_path: Path) -> None:
     for way in (Experiment.at, Experiment.open):
         with pytest.raises(UserError, match=r"a{300}: cannot be used \(File name too long\)"):
-            way(tmp_path, "a" * 300)
+            way(str(tmp_path), "a" * 300)
 
 
 def test_opens_by_name_and_by_path(experiment: Experiment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     experiment.write_plan(PLAN, "abc")
     monkeypatch.chdir(tmp_path)
     for storage, name in (("storage", "mine"), ("elsewhere", "storage/mine"), ("elsewhere", str(experiment.path))):
-        assert Experiment.open(Path(storage), name) == experiment
+        assert Experiment.open(storage, name) == experiment
 
 
 def test_one_line_for_nothing_to_resume(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="mine: no such experiment to resume"):
-        Experiment.open(tmp_path, "mine")
+        Experiment.open(str(tmp_path), "mine")
 
 
 def test_one_line_for_a_foreign_folder(experiment: Experiment) -> None:
     with pytest.raises(UserError, match=r"mine: not an experiment folder \(no search.yaml in it\)"):
-        Experiment.open(experiment.path.parent, "mine")
+        Experiment.open(str(experiment.path.parent), "mine")
 
 
 def test_one_line_where_no_folder_can_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file/mine: cannot be created \(Not a directory\)"):
-        Experiment.at(tmp_path / "file", "mine").make()
+        Experiment.at(str(tmp_path / "file"), "mine").make()
 
 
 def test_one_line_for_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = namedtuple("usage", "total used free")(2**30, 2**30 - 2**20, 2**20)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2**20))
     with pytest.raises(UserError, match="mine: only 1 MiB are free; a search wants 256 MiB"):
-        Experiment.at(tmp_path, "mine").make()
+        Experiment.at(str(tmp_path), "mine").make()
 
 
 def test_a_second_search_in_the_folder_is_refused_until_the_first_ends(experiment: Experiment) -> None:
@@ -153,7 +153,7 @@ def test_tables_are_those_of_the_trials(experiment: Experiment) -> None:
     experiment.write_tables(trials)
     pd.testing.assert_frame_equal(pd.read_parquet(experiment.file("trials.parquet")), trials_frame(trials))
     pd.testing.assert_frame_equal(pd.read_parquet(experiment.file("epochs.parquet")), epochs_frame(trials))
-    board = pd.read_csv(experiment.file("leaderboard.csv"), dtype={"trial_id": str, "rank": "Int64"})
+    board = pd.read_csv(experiment.file("leaderboard.csv"), dtype={"trial_id": "str", "rank": "Int64"})
     pd.testing.assert_frame_equal(board, leaderboard(trials), check_dtype=False)
 
 
@@ -164,7 +164,7 @@ def test_tables_of_nothing_can_be_written(experiment: Experiment) -> None:
 
 def test_best_config_is_the_run_of_the_trial(experiment: Experiment) -> None:
     best = ended_trial("00003", TrialState.COMPLETED, 0.9, setting=Setting(0.1 + 0.2, 1 / 3, 4))
-    (experiment.checkpoints / "00003.pt").write_bytes(b"weights")
+    (experiment.file("checkpoints") / "00003.pt").write_bytes(b"weights")
     experiment.write_best(best, PLAN)
     config = from_mapping(TrainConfig, yaml.safe_load((experiment.path / "best/config.yaml").read_text()), "")
     assert config == best.setting.applied_to(PLAN.train)
@@ -179,7 +179,13 @@ def test_best_is_written_without_a_checkpoint_too(experiment: Experiment) -> Non
 
 def test_best_first_takes_completed_trials_and_of_equal_ones_the_earlier() -> None:
     others = [ended_trial("00005", TrialState.STOPPED, 0.99), ended_trial("00006", TrialState.RUNNING, 0.99)]
-    assert [trial.trial_id for trial in best_first([*COMPLETED, *others])] == ["00001", "00003", "00002", "00000", "00004"]
+    assert [trial.trial_id for trial in best_first([*COMPLETED, *others])] == [
+        "00001",
+        "00003",
+        "00002",
+        "00000",
+        "00004",
+    ]
 
 
 def test_checkpoints_are_kept_of_the_three_best_and_of_what_goes_on(experiment: Experiment) -> None:
@@ -222,4 +228,4 @@ def test_revision_is_that_of_the_checkout_or_unknown() -> None:
 def test_default_name_tells_the_preset_and_is_a_folder_name(tmp_path: Path, preset: str, start: str) -> None:
     name = default_name(preset)
     assert re.fullmatch(start + r"\d{8}-\d{6}", name)
-    Experiment.at(tmp_path, name)
+    Experiment.at(str(tmp_path), name)

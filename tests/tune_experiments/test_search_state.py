@@ -149,6 +149,28 @@ def test_known_epochs_and_late_reports_change_nothing(path: Path) -> None:
     assert state.proposer.told == [("00001", TrialState.FAILED)]  # type: ignore[attr-defined]
 
 
+def test_hopeless_is_when_the_first_three_failed_alike(path: Path) -> None:
+    state = started(path, trials=4)
+    answers = []
+    for trial_id in ("00001", "00002", "00003"):
+        answers.append(state.hopeless)
+        state.fail(trial_id, "out of memory")
+    assert answers == [None, None, None]
+    assert state.hopeless == "out of memory"
+    state.report("00000", metrics(1), "w")
+    assert state.hopeless == "out of memory"
+    state.fail("00000", "another reason")
+    assert state.hopeless is None
+
+
+def test_a_search_with_any_other_end_is_not_hopeless(path: Path) -> None:
+    state = started(path, trials=4)
+    state.report("00000", metrics(1, train_loss=np.nan), "w")
+    for trial_id in ("00001", "00002", "00003"):
+        state.fail(trial_id, "out of memory")
+    assert state.hopeless is None
+
+
 @pytest.mark.parametrize("kind", PROPOSERS)
 def test_a_search_that_is_cut_anywhere_ends_as_one_that_was_not(path: Path, kind: str) -> None:
     uncut = [outcome(trial) for trial in run_one_at_a_time(made_up_state(Ledger(path), PROPOSERS[kind](), TRIALS))]

@@ -32,7 +32,9 @@ SEEN = [
     (OptunaState.PRUNED, None, {}),
 ]
 
-log_bounds = st.tuples(st.floats(-6, 2), st.floats(0.01, 4)).map(lambda pair: (10 ** pair[0], 10 ** (pair[0] + pair[1])))
+log_bounds = st.tuples(st.floats(-6, 2), st.floats(0.01, 4)).map(
+    lambda pair: (10 ** pair[0], 10 ** (pair[0] + pair[1]))
+)
 spaces = st.builds(
     SearchSpace,
     max_lr=log_bounds,
@@ -152,7 +154,9 @@ def grid(state: TrialState) -> list[Trial]:
         max_lr = float(10 ** rng.uniform(-1.5, 0)) if high else float(10 ** rng.uniform(-3, -1.5))
         setting = Setting(max_lr, float(10 ** rng.uniform(-5, 1)), int(rng.integers(1, 8)))
         accuracies = (0.6, 0.8) if high else (0.5, 0.7)
-        trials.append(ended_trial(f"{number:05d}", state if high else TrialState.COMPLETED, *accuracies, setting=setting))
+        trials.append(
+            ended_trial(f"{number:05d}", state if high else TrialState.COMPLETED, *accuracies, setting=setting)
+        )
     return trials
 
 

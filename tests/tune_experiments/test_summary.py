@@ -99,7 +99,9 @@ def test_end_where_the_seeds_setting_has_no_score(tmp_path: Path, state: TrialSt
 
 
 def test_end_where_nothing_completed(tmp_path: Path) -> None:
-    text = end(tmp_path, ended_trial("00000", TrialState.DIVERGED, setting=SEED), ended_trial("00001", TrialState.FAILED))
+    text = end(
+        tmp_path, ended_trial("00000", TrialState.DIVERGED, setting=SEED), ended_trial("00001", TrialState.FAILED)
+    )
     assert "Leaderboard" in text and "diverged" in text and "failed" in text
     assert "Best setting" not in text and "nan" not in text.lower()
 

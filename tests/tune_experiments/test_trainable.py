@@ -22,7 +22,7 @@ OTHER = Setting(0.01, 1e-4, 2)
 
 @pytest.fixture
 def experiment(tmp_path: Path) -> Experiment:
-    experiment = Experiment.at(tmp_path, "mine")
+    experiment = Experiment.at(str(tmp_path), "mine")
     experiment.make()
     return experiment
 
@@ -68,13 +68,11 @@ def test_a_step_says_which_process_did_it(experiment: Experiment) -> None:
 
 def test_the_last_epoch_is_always_in_the_checkpoint(experiment: Experiment) -> None:
     steps(worker(experiment), 3)
-    assert len(checkpoint.read(experiment.checkpoint("00007"))["epochs"]) == 3
+    assert len(checkpoint.read(experiment.file("checkpoints") / "00007.pt")["epochs"]) == 3
 
 
 @pytest.mark.parametrize("finished", [1, 2])
-def test_a_worker_that_died_is_taken_over(
-    experiment: Experiment, alone: list[dict[str, Any]], finished: int
-) -> None:
+def test_a_worker_that_died_is_taken_over(experiment: Experiment, alone: list[dict[str, Any]], finished: int) -> None:
     """Tune gives the new worker the old config, so it reports again from there."""
     steps(worker(experiment), finished)
     assert steps(worker(experiment), 3) == alone
@@ -91,16 +89,18 @@ def test_a_resumed_trial_reports_what_is_not_known(
 def test_epochs_in_the_checkpoint_are_not_trained_again(experiment: Experiment, alone: list[dict[str, Any]]) -> None:
     steps(worker(experiment), 3)
     resumed = worker(experiment, known_epochs=1)
-    written = experiment.checkpoint("00007").stat().st_mtime_ns
+    written = (experiment.file("checkpoints") / "00007.pt").stat().st_mtime_ns
     assert steps(resumed, 1) == alone[1:2]
     assert resumed.trainer is not None and resumed.trainer.finished_epochs == 3
-    assert experiment.checkpoint("00007").stat().st_mtime_ns == written
+    assert (experiment.file("checkpoints") / "00007.pt").stat().st_mtime_ns == written
 
 
-@pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_bytes(file.read_bytes()[:5000])])
+@pytest.mark.parametrize(
+    "damage", [lambda file: file.unlink(), lambda file: file.write_bytes(file.read_bytes()[:5000])]
+)
 def test_a_lost_checkpoint_costs_time_only(experiment: Experiment, alone: list[dict[str, Any]], damage: Any) -> None:
     steps(worker(experiment), 2)
-    damage(experiment.checkpoint("00007"))
+    damage(experiment.file("checkpoints") / "00007.pt")
     assert steps(worker(experiment, known_epochs=2), 1) == alone[2:]
 
 
@@ -117,7 +117,7 @@ def test_a_process_goes_from_trial_to_trial(experiment: Experiment, alone: list[
     steps(trial, 2)
     assert trial.reset_config(config(trial_id="00008"))
     assert steps(trial, 3) == alone
-    assert sorted(file.name for file in experiment.checkpoints.iterdir()) == ["00007.pt", "00008.pt"]
+    assert sorted(file.name for file in experiment.file("checkpoints").iterdir()) == ["00007.pt", "00008.pt"]
     trial.cleanup()
 
 
