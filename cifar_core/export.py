@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from cifar_core import checkpoint
 from cifar_core.augment import normalize
@@ -49,7 +49,7 @@ def export_checkpoint(source: Path, target: Path) -> None:
     content = checkpoint.read(source)
     weights = {name: tensor.contiguous() for name, tensor in content["model"].items()}
     metadata = {name: json.dumps(content[name]) for name in ("config", "class_names")}
-    save_file(weights, target, metadata)
+    target.write_bytes(save(weights, metadata))
 
 
 def load_classifier(path: Path | str, device: str = "cpu") -> Classifier:

@@ -44,6 +44,8 @@ class Case(NamedTuple):
 
 
 def given(case: Case, folder: Path) -> list[str]:
+    if "torch finds none here" in case.words and (torch.cuda.is_available() or torch.backends.mps.is_available()):
+        pytest.skip("there is a GPU")
     arguments = case.arguments.split() if isinstance(case.arguments, str) else case.arguments
     case.prepare(folder)
     return [argument.replace("$", str(folder)) for argument in arguments]
@@ -252,12 +254,10 @@ TRAIN_CASES = {
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the commands run; no GPU is found, no network, and no Ray may start."""
+    """Where the commands run; no Ray may start."""
     (tmp_path / "experiments").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("bad input started Ray"))
     return tmp_path
 
