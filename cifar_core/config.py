@@ -1,6 +1,8 @@
-"""`TrainConfig`: every knob of one training run, in one place."""
+"""`TrainConfig`: every knob of one training run, and `RangeTestConfig`: those of the LR range test before a search."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -8,6 +10,7 @@ from cifar_core.errors import UserError
 from cifar_core.options import check_bounds, option
 
 SEED_PEAK_SHARE = 5 / 24  # of the schedule: the seed's peak is at epoch 5 of 24
+EXTENSION = 100.0  # a sweep that shows no edge goes on, at most to this multiple of `highest_lr`
 MAX_SEED = 2**32 - 1  # torch takes no seed beyond 64 bits, and others none beyond 32
 
 
@@ -68,3 +71,30 @@ class TrainConfig:
     def peak(self) -> float:
         """The epoch of the peak."""
         return SEED_PEAK_SHARE * self.epochs if self.peak_epoch is None else self.peak_epoch
+
+
+@dataclass(frozen=True)
+class RangeTestConfig:
+    """The LR range test before a search."""
+
+    seeds: int = option(3, "sweeps, each from fresh weights", at_least=1)
+    steps: int = option(100, "training steps from lowest_lr to highest_lr", at_least=100)
+    lowest_lr: float = option(1e-3, "learning rate of a sweep's first step", above=0)
+    highest_lr: float = option(1.0, "a sweep ends here, earlier if the loss explodes, later if it only falls", above=0)
+    l1_factors: tuple[float, float] | None = option(
+        None, "sweep at both of these l1_factors; none means at the training run's own", at_least=0
+    )
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        if self.lowest_lr >= self.highest_lr:
+            raise UserError(f"lowest_lr is {self.lowest_lr:g}; it must be below highest_lr ({self.highest_lr:g})")
+
+    def learning_rates(self) -> Iterator[float]:
+        """One for each step, each the same factor above the last; `highest_lr` is number `steps`, then it goes on."""
+        growth = self.highest_lr / self.lowest_lr
+        for step in count():
+            lr = self.lowest_lr * growth ** (step / (self.steps - 1))
+            if lr > self.highest_lr * EXTENSION:
+                return
+            yield lr

@@ -29,18 +29,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cifar_core.config import TrainConfig
+from cifar_core.config import RangeTestConfig, TrainConfig
 from cifar_core.device import resolve_compute
 from cifar_core.errors import UserError
 from cifar_core.image_data import ImageData
 from cifar_core.loader import TrainLoader
-from cifar_core.options import check_bounds, option
 from cifar_core.schedule import StepSetting
 from cifar_core.train import Optimizer, build_model, train_step
 
 Floats = NDArray[np.float64]
 
-EXTENSION = 100.0  # a sweep that shows no edge goes on, at most to this multiple of `highest_lr`
 CHECK_EVERY = 10  # steps between two looks at the loss: each look waits for the device
 EXPLODED = 2.0  # times the start level. Cross-entropy starts near ln(classes): "4 times the best" would come late
 
@@ -53,33 +51,6 @@ FLAT_ERRORS = 4.0  # nor is one of fewer standard errors: the lowest of 30 noisy
 NARROWEST = 10.0  # high / low of a suggestion, as far down as the sweep goes
 WIDEST = 30.0  # high / low of a suggestion
 FALLBACK = 100.0  # high / low of a fallback, at least
-
-
-@dataclass(frozen=True)
-class RangeTestConfig:
-    """The LR range test before a search."""
-
-    seeds: int = option(3, "sweeps, each from fresh weights", at_least=1)
-    steps: int = option(100, "training steps from lowest_lr to highest_lr", at_least=100)
-    lowest_lr: float = option(1e-3, "learning rate of a sweep's first step", above=0)
-    highest_lr: float = option(1.0, "a sweep ends here, earlier if the loss explodes, later if it only falls", above=0)
-    l1_factors: tuple[float, float] | None = option(
-        None, "sweep at both of these l1_factors; none means at the training run's own", at_least=0
-    )
-
-    def __post_init__(self) -> None:
-        check_bounds(self)
-        if self.lowest_lr >= self.highest_lr:
-            raise UserError(f"lowest_lr is {self.lowest_lr:g}; it must be below highest_lr ({self.highest_lr:g})")
-
-    def learning_rates(self) -> Iterator[float]:
-        """One for each step, each the same factor above the last; `highest_lr` is number `steps`, then it goes on."""
-        growth = self.highest_lr / self.lowest_lr
-        for step in count():
-            lr = self.lowest_lr * growth ** (step / (self.steps - 1))
-            if lr > self.highest_lr * EXTENSION:
-                return
-            yield lr
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cifar_core.config import TrainConfig
+from cifar_core.config import RangeTestConfig, TrainConfig
 from cifar_core.errors import UserError
-from cifar_core.lr_range_test import RangeTestConfig
 from cifar_core.options import (
     Parser,
     add_options,
@@ -20,7 +19,7 @@ from cifar_core.options import (
 )
 
 PRESETS = Path(__file__).parent / "presets"
-SEARCHED = ("max_lr", "l1_factor", "peak_epoch")  # a search sets these itself
+SET_BY_SEARCH = ("max_lr", "l1_factor", "peak_epoch", "threads")  # the last one follows cpus_per_trial
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ class Plan:
 def add_plan_options(parser: Parser) -> None:
     """The flags of every section, but for what the search sets itself."""
     for name, schema in SECTIONS.items():
-        add_options(parser, schema, skip=SEARCHED, prefix=PREFIXES[name])
+        add_options(parser, schema, skip=SET_BY_SEARCH, prefix=PREFIXES[name])
 
 
 def preset_names() -> list[str]:

@@ -6,10 +6,10 @@ import ray
 from ray import ObjectRef
 from tqdm import tqdm
 
-from cifar_core.config import TrainConfig
+from cifar_core.config import RangeTestConfig, TrainConfig
 from cifar_core.datasets import TrainingData
 from cifar_core.figures.lr_range import lr_range
-from cifar_core.lr_range_test import Curve, RangeTest, RangeTestConfig, suggest_range, sweep, sweep_configs
+from cifar_core.lr_range_test import Curve, RangeTest, suggest_range, sweep, sweep_configs
 from tune_experiments.config import Plan
 from tune_experiments.experiment import Experiment, write_whole
 

@@ -3,7 +3,7 @@
 import math
 import time
 from dataclasses import replace
-from enum import StrEnum
+from enum import IntEnum
 
 import ray
 import torch
@@ -30,16 +30,15 @@ from tune_experiments.tuning import run_trials
 TABLES_EVERY = 5.0  # seconds at least; the ledger has every epoch at once, the tables follow
 
 
-class Outcome(StrEnum):
+class ExitCode(IntEnum):
     """How a search ended."""
 
-    FINISHED = "finished"
-    NOTHING_COMPLETED = "no trial completed"
-    TIME_IS_UP = "time is up"
-    INTERRUPTED = "interrupted"
+    DONE = 0  # as far as it was asked to go: all trials, or the time budget
+    NOTHING_COMPLETED = 1
+    INTERRUPTED = 130
 
 
-def run_search(experiment: Experiment, plan: Plan, address: str | None, dashboard: bool) -> Outcome:
+def run_search(experiment: Experiment, plan: Plan, address: str | None, dashboard: bool) -> ExitCode:
     """Run, or go on with, the search of an experiment folder.
 
     Raises:
@@ -65,7 +64,7 @@ def run_search(experiment: Experiment, plan: Plan, address: str | None, dashboar
             keeper.close()
         finish(experiment, plan, state, study)
         print(describe_end(experiment, plan, state))
-        return _outcome(plan, state, time.monotonic() - started)
+        return _exit_code(plan, state, time.monotonic() - started)
 
 
 def on_cluster(plan: Plan, cluster: Cluster) -> Plan:
@@ -151,8 +150,8 @@ def finish(experiment: Experiment, plan: Plan, state: SearchState, study: StudyF
         experiment.write_best(best, plan)
 
 
-def _outcome(plan: Plan, state: SearchState, elapsed: float) -> Outcome:
-    if not state.hopeless and state.unfinished:
+def _exit_code(plan: Plan, state: SearchState, elapsed: float) -> ExitCode:
+    if state.unfinished and not state.hopeless:
         budget = plan.search.time_budget
-        return Outcome.TIME_IS_UP if budget and elapsed >= budget else Outcome.INTERRUPTED
-    return Outcome.FINISHED if best_first(state.trials) else Outcome.NOTHING_COMPLETED
+        return ExitCode.DONE if budget and elapsed >= budget else ExitCode.INTERRUPTED
+    return ExitCode.DONE if best_first(state.trials) else ExitCode.NOTHING_COMPLETED

@@ -8,7 +8,6 @@ from cifar_core.errors import UserError, one_line_errors
 from cifar_core.options import Parser
 from tune_experiments.config import Plan, add_plan_options, preset_names, read_preset
 from tune_experiments.experiment import Experiment, default_name
-from tune_experiments.run import Outcome, run_search
 
 DESCRIPTION = """Search max_lr, l1_factor and peak_epoch of the CIFAR-10 recipe with Ray Tune.
 
@@ -19,7 +18,6 @@ An interrupted search goes on with --resume NAME; a finished one grows with --re
 DEFAULT_PRESET = "quick"
 MAY_CHANGE = {"num_samples", "max_concurrent", "time_budget", "max_failures"}  # when a search is resumed
 EXIT_STORAGE_LOST = 1
-EXIT_CODES = {Outcome.FINISHED: 0, Outcome.NOTHING_COMPLETED: 1, Outcome.TIME_IS_UP: 0, Outcome.INTERRUPTED: 130}
 
 
 def build_parser() -> Parser:
@@ -50,8 +48,10 @@ def main(arguments: list[str] | None = None) -> int:
     with one_line_errors(debug="--debug" in arguments):
         given = vars(build_parser().parse(arguments))
         experiment, plan = _new(given) if given["resume"] is None else _resumed(given)
+        from tune_experiments.run import run_search  # Ray and torch: seconds that --help and a wrong flag need not wait
+
         try:
-            return EXIT_CODES[run_search(experiment, plan, given["address"], given["dashboard"])]
+            return run_search(experiment, plan, given["address"], given["dashboard"])
         except OSError as error:
             advice = f"once it can be written again, go on with --resume {experiment.path.name}"
             print(f"error: {experiment}: cannot be written ({error.strerror or error}); {advice}", file=sys.stderr)

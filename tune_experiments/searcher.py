@@ -70,7 +70,7 @@ class OptunaProposer:
     """
 
     def __init__(self, space: SearchSpace, seed: int, startup_trials: int) -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        _quiet()
         self.space = space
         self.seed = seed
         self.startup_trials = startup_trials
@@ -127,6 +127,7 @@ class StudyFile:
     """The study as an SQLite file for optuna-dashboard and importance: a view of the ledger's ended trials."""
 
     def __init__(self, path: Path, space: SearchSpace) -> None:
+        _quiet()
         self.space = space
         self.study = optuna.create_study(
             storage=f"sqlite:///{path}", study_name=STUDY, direction="maximize", load_if_exists=True
@@ -148,3 +149,7 @@ class StudyFile:
             )
         )
         self.known.add(trial.trial_id)
+
+
+def _quiet() -> None:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -17,8 +17,7 @@ import yaml
 from PIL import Image
 
 from cifar_core.__main__ import main as train
-from cifar_core.config import TrainConfig
-from cifar_core.lr_range_test import RangeTestConfig
+from cifar_core.config import RangeTestConfig, TrainConfig
 from cifar_core.run_folder import RunFolder
 from tests.end_to_end.tiny_search import ROOT
 from tune_experiments.config import Plan, SearchConfig

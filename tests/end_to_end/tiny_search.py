@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-TINY = (
-    "--num-samples 5 --epochs 4 --train-size 256 --val-size 120 --width 0.0625 --batch-size 64 "
+TINY = (  # as one would type it
+    "--num-samples 5 --epochs 4 --train-size 256 --val-size 120 --width 0.0625 --batch-size 64 "  # noqa: SIM905
     "--grace-period 1 --range-test-seeds 1 --no-dashboard --seed 3"
 ).split()
 

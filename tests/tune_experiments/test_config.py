@@ -7,9 +7,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cifar_core.config import TrainConfig
+from cifar_core.config import RangeTestConfig, TrainConfig
 from cifar_core.errors import UserError
-from cifar_core.lr_range_test import RangeTestConfig
 from cifar_core.options import Parser
 from tune_experiments.config import (
     SEARCHED,

@@ -10,9 +10,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from cifar_core.config import TrainConfig
+from cifar_core.config import RangeTestConfig, TrainConfig
 from cifar_core.errors import UserError
-from cifar_core.lr_range_test import RangeTestConfig
 from cifar_core.options import from_mapping
 from tests.tune_experiments.made_up import ended_trial
 from tune_experiments.config import Plan, SearchConfig

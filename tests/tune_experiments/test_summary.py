@@ -3,9 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from cifar_core.config import TrainConfig
+from cifar_core.config import RangeTestConfig, TrainConfig
 from cifar_core.datasets import TrainingData
-from cifar_core.lr_range_test import RangeTestConfig
 from tests.cifar_core.tiny import dark_and_bright
 from tests.tune_experiments.made_up import PROPOSERS, ended_trial, made_up_state
 from tune_experiments.config import Plan, SearchConfig
