@@ -19,7 +19,7 @@ from cifar_core.options import (
 )
 
 PRESETS = Path(__file__).parent / "presets"
-SET_BY_SEARCH = ("max_lr", "l1_factor", "peak_epoch", "threads")  # the last one follows cpus_per_trial
+SEARCHED = ("max_lr", "l1_factor", "peak_epoch")  # a search sets these itself
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,9 @@ class Plan:
 
 
 def add_plan_options(parser: Parser) -> None:
-    """The flags of every section, but for what the search sets itself."""
+    """The flags of every section, but for what the search sets itself; `threads` follows `cpus_per_trial`."""
     for name, schema in SECTIONS.items():
-        add_options(parser, schema, skip=SET_BY_SEARCH, prefix=PREFIXES[name])
+        add_options(parser, schema, skip=(*SEARCHED, "threads"), prefix=PREFIXES[name])
 
 
 def preset_names() -> list[str]:

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -37,7 +38,7 @@ def test_auto_takes_a_gpu_where_there_is_one(
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
-def test_one_line_for_a_device_that_is_not_there(machine: Callable[..., None], device: str) -> None:
+def test_one_line_for_a_device_that_is_not_there(machine: Callable[..., None], device: Any) -> None:
     machine()
     with pytest.raises(UserError, match=rf"device is {device}, but torch finds none here; use --device cpu$"):
         resolve_compute(replace(CPU, device=device))
@@ -45,7 +46,7 @@ def test_one_line_for_a_device_that_is_not_there(machine: Callable[..., None], d
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("native", [True, False])
-def test_auto_precision_is_bf16_where_that_is_native(machine: Callable[..., None], device: str, native: bool) -> None:
+def test_auto_precision_is_bf16_where_that_is_native(machine: Callable[..., None], device: Any, native: bool) -> None:
     machine(cuda=True, bf16=native)
     compute = resolve_compute(replace(CPU, device=device))
     assert compute.dtype == (torch.bfloat16 if native else torch.float32)

@@ -1,5 +1,6 @@
 import math
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,14 +10,14 @@ from cifar_core.history import EpochMetrics, History, StepMetrics
 EPOCH_COLUMNS = [field.name for field in fields(EpochMetrics)]
 
 
-def epoch(number: int = 1, **changes: float) -> EpochMetrics:
-    usual = dict.fromkeys(EPOCH_COLUMNS[1:], 0.5)
+def epoch(number: int = 1, **changes: Any) -> EpochMetrics:
+    usual: dict[str, Any] = dict.fromkeys(EPOCH_COLUMNS[1:], 0.5)
     return EpochMetrics(epoch=number, **(usual | changes))
 
 
 def steps(*losses: float) -> StepMetrics:
     loss = np.array(losses, np.float32)
-    return StepMetrics(loss, loss / 10, loss / 100)
+    return StepMetrics(loss, loss / np.float32(10), loss / np.float32(100))
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def test_step_frame_counts_steps_over_epochs() -> None:
     assert list(frame.columns) == ["step", "loss", "lr", "momentum"]
     assert frame["step"].tolist() == [0, 1, 2]
     assert frame["loss"].tolist() == [4, 3, 2]
-    np.testing.assert_array_equal(frame["momentum"], np.array([4, 3, 2], np.float32) / 100)
+    np.testing.assert_array_equal(frame["momentum"], np.array([4, 3, 2], np.float32) / np.float32(100))
 
 
 def test_nothing_yet_has_the_same_columns() -> None:

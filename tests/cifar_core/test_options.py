@@ -235,7 +235,7 @@ def test_nearest_ignores_the_value_of_a_flag() -> None:
 def test_bounds_hold_in_python_too() -> None:
     for changes in ({"spoons": 0}, {"heat": float("nan")}, {"grams": (0.0, 1.0)}, {"hours": (-1, 3)}):
         with pytest.raises(UserError):
-            Kitchen(**changes)  # type: ignore[arg-type]
+            Kitchen(**changes)
     assert Kitchen(guests=None, hours=None).guests is None
 
 

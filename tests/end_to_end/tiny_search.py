@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-TINY = (  # as one would type it
-    "--num-samples 5 --epochs 4 --train-size 256 --val-size 120 --width 0.0625 --batch-size 64 "  # noqa: SIM905
-    "--grace-period 1 --range-test-seeds 1 --no-dashboard --seed 3"
-).split()
+TINY = """
+    --num-samples 5 --epochs 4 --train-size 256 --val-size 120 --width 0.0625 --batch-size 64
+    --grace-period 1 --range-test-seeds 1 --no-dashboard --seed 3
+""".split()  # noqa: SIM905  # as one would type it
 
 
 def search_command(storage: Path, *flags: str) -> list[str]:

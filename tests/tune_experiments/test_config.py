@@ -76,7 +76,7 @@ def test_every_field_has_a_flag_but_for_what_is_searched() -> None:
     flags = {flag for action in parser._actions for flag in action.option_strings}
     for schema, prefix in ((TrainConfig, "--"), (SearchConfig, "--"), (RangeTestConfig, "--range-test-")):
         for field in fields(schema):
-            assert (prefix + field.name.replace("_", "-") in flags) == (field.name not in SEARCHED)
+            assert (prefix + field.name.replace("_", "-") in flags) == (field.name not in (*SEARCHED, "threads"))
 
 
 def test_what_is_searched_are_the_fields_of_a_setting() -> None:

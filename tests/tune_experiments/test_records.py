@@ -67,7 +67,7 @@ def test_only_completed_trials_have_a_score_and_only_ended_ones_an_end() -> None
     assert table["score"].dropna().to_dict() == {"00000": 0.6, "00002": 0.8, "00007": 0.6}
     assert list(table.index[table["ended_at"].isna()]) == ["00005", "00006"]
     assert list(table.index[table["started_at"].isna()]) == ["00006"]
-    assert bool(pd.isna(table.loc["00003", "last_val_accuracy"]))
+    assert table["last_val_accuracy"].isna()["00003"]
 
 
 def test_one_row_per_trial_and_epoch() -> None:
