@@ -1,6 +1,7 @@
 """The experiment folder: its files, its lock, and writing them whole."""
 
 import hashlib
+import os
 import platform
 import re
 import shutil
@@ -99,6 +100,11 @@ class Experiment:
     def __str__(self) -> str:
         """Where a user finds it."""
         return f"{self.remote.file_system.type_name}://{self.remote.path}" if self.remote else str(self.path)
+
+    @property
+    def how_to_resume(self) -> str:
+        """The flags that go on with this search."""
+        return f"the same --storage and --resume {self.path.name}" if self.remote else f"--resume {self.path}"
 
     def make(self) -> None:
         """Make the folder; raises `UserError` where it cannot be written or the disk is nearly full."""
@@ -241,9 +247,11 @@ def best_first(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file so that readers, and a crash, see the old one or the new one."""
+    """Write a file so that readers, a crash and a power cut see the old one or the new one."""
     temporary = path.with_name(path.name + ".part")
     write(temporary)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
     temporary.replace(path)
 
 

@@ -61,6 +61,7 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.trials: dict[str, Trial] = {}
+        self.size = 0  # bytes of whole lines
         if path.exists():
             self._read()
 
@@ -93,10 +94,15 @@ class Ledger:
 
     def _append(self, event: dict[str, Any]) -> None:
         event["time"] = time.time()
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(event) + "\n")
+        line = (json.dumps(event) + "\n").encode()
+        # Only a first event makes the file: where it has vanished, a new one would be a ledger without its beginning.
+        with self.path.open("r+b" if self.size else "wb") as file:
+            file.truncate(self.size)  # a write that failed on a full disk may have left a part of its line
+            file.seek(self.size)
+            file.write(line)
             file.flush()
             os.fsync(file.fileno())
+        self.size += len(line)
         self._apply(event)
 
     def _read(self) -> None:
@@ -107,6 +113,7 @@ class Ledger:
                 self._apply(json.loads(line))
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{self.path}: not a ledger of this version ({type(error).__name__}: {error})") from None
+        self.size = len(whole)
         if len(whole) < len(content):
             os.truncate(self.path, len(whole))
 

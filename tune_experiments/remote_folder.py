@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from urllib.parse import parse_qs, urlsplit
 
 import pyarrow.fs
 from pyarrow.fs import FileSelector, FileSystem, FileType
@@ -14,6 +15,7 @@ from cifar_core.errors import UserError
 
 PASS_EVERY = 1.0  # seconds
 GIVE_UP_AFTER = 60.0  # seconds without one pass that worked
+SECRETS = ("secret", "token", "password", "sig")  # in the names of a URI's query
 PRIVATE = (".part", ".lock", "-journal")  # endings of files that are nobody's business elsewhere
 
 
@@ -31,7 +33,13 @@ class RemoteFolder:
 
     @classmethod
     def at(cls, uri: str) -> "RemoteFolder":
-        """The folder of a URI; raises `UserError` where the URI is of no known kind or cannot be reached."""
+        """The folder of a URI; raises `UserError` where it holds a secret, is of no known kind or cannot be reached.
+
+        Secrets are refused, as the URI is in the shell's history and in the list of processes, and what is made of
+        it is in Ray's files. The environment, a profile or the node's role has them for every process.
+        """
+        if _holds_secret(uri):
+            raise UserError("the storage URI holds a secret; set AWS_ACCESS_KEY_ID and the like, or a profile, instead")
         try:
             file_system, path = FileSystem.from_uri(uri)
             file_system.get_file_info(path)
@@ -122,6 +130,12 @@ class Publisher:
             except OSError as error:
                 if time.monotonic() - self.worked_at > GIVE_UP_AFTER:
                     self.error = error
+
+
+def _holds_secret(uri: str) -> bool:
+    parts = urlsplit(uri)
+    in_query = any(word in key.lower() for key in parse_qs(parts.query) for word in SECRETS)
+    return in_query or parts.password is not None
 
 
 def _one_line(error: Exception) -> str:

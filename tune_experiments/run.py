@@ -2,6 +2,7 @@
 
 import math
 import time
+from contextlib import suppress
 from dataclasses import replace
 from enum import IntEnum
 
@@ -48,23 +49,31 @@ def run_search(experiment: Experiment, plan: Plan, address: str | None, dashboar
         _check_devices_here(plan)
     data = load_training_data(plan.train)
     experiment.make()
-    with experiment.lock(), experiment.published() as publisher, runtime.ray_cluster(address, dashboard) as cluster:
-        slots = cluster.slots(plan.search)
-        plan = on_cluster(plan, cluster)
-        experiment.write_plan(plan, data.fingerprint)
-        print(describe_start(experiment, plan, data, cluster, slots), flush=True)
-        shared = ray.put(data)  # once per node, mapped by every trial
-        space = _space(experiment, plan, shared)
-        study = StudyFile(experiment.study, space)
-        state = build_state(Ledger(experiment.ledger), plan, space)
-        started = time.monotonic()
-        if state.remaining:
-            keeper = Keeper(experiment, state, study, publisher)
-            run_trials(plan, state, shared, experiment, slots, keeper.on_report)
-            keeper.close()
-        finish(experiment, plan, state, study)
-        print(describe_end(experiment, plan, state))
-        return _exit_code(plan, state, time.monotonic() - started)
+    with experiment.lock(), experiment.published() as publisher:
+        experiment.write_plan(plan, data.fingerprint)  # before Ray, which takes seconds: from here on it can be resumed
+        with runtime.ray_cluster(address, dashboard, experiment.how_to_resume) as cluster:
+            return _run_on(cluster, experiment, plan, data, publisher)
+
+
+def _run_on(
+    cluster: Cluster, experiment: Experiment, plan: Plan, data: TrainingData, publisher: Publisher | None
+) -> ExitCode:
+    slots = cluster.slots(plan.search)
+    plan = on_cluster(plan, cluster)
+    experiment.write_plan(plan, data.fingerprint)
+    print(describe_start(experiment, plan, data, cluster, slots), flush=True)
+    shared = ray.put(data)  # once per node, mapped by every trial
+    space = _space(experiment, plan, shared)
+    study = StudyFile(experiment.study, space)
+    state = build_state(Ledger(experiment.ledger), plan, space)
+    started = time.monotonic()
+    if state.remaining:
+        keeper = Keeper(experiment, state, study, publisher)
+        run_trials(plan, state, shared, experiment, slots, keeper.on_report)
+        keeper.close()
+    finish(experiment, plan, state, study)
+    print(describe_end(experiment, plan, state))
+    return _exit_code(plan, state, time.monotonic() - started)
 
 
 def on_cluster(plan: Plan, cluster: Cluster) -> Plan:
@@ -129,7 +138,8 @@ class Keeper:
             raise self.publisher.error
         if trial.ended:
             self.study.add(trial)
-            self.experiment.drop_checkpoints(self.state.trials)
+            with suppress(OSError):  # the next trial's end is soon enough
+                self.experiment.drop_checkpoints(self.state.trials)
         if time.monotonic() - self.written_at > TABLES_EVERY:
             self.experiment.write_tables(self.state.trials)
             self.written_at = time.monotonic()

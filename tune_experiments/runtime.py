@@ -2,12 +2,18 @@
 
 import logging
 import os
+import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 import ray
+from ray.exceptions import RayError
+from ray.tune import TuneError
 
 from cifar_core.errors import UserError
 from tune_experiments.config import SearchConfig
@@ -21,6 +27,12 @@ ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # we name the ones that we want
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",  # we resume from the ledger
 }
+VITAL = {"raylet", "gcs_server"}  # of Ray's own processes: without them nothing goes on
+EXIT_RAY_LOST = 1
+
+
+class ClusterError(Exception):
+    """Ray itself failed, and not a trial. The message is one line."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +64,20 @@ class Cluster:
 
 
 @contextmanager
-def ray_cluster(address: str | None, dashboard: bool) -> Iterator[Cluster]:
+def ray_cluster(address: str | None, dashboard: bool, how_to_resume: str) -> Iterator[Cluster]:
     """Join the Ray cluster at `address` (`auto` or HOST:PORT), or start Ray here for as long as the block runs.
 
-    A Ray that is started here has its dashboard on the loopback only, and goes when this process does.
+    A Ray that is started here has its dashboard on the loopback only, and goes when this process does. This process
+    goes when it does: a line then tells `how_to_resume`. SIGTERM is a `KeyboardInterrupt` in the block.
+
+    Raises:
+        UserError: there is no cluster at the address.
+        ClusterError: Ray failed in the block.
     """
     os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
     if address:
         _join(address)
-        with _shut_down_after():
+        with _shut_down_after(), _failures_in_one_line():
             yield _describe(None)
         return
     context: Any = ray.init(
@@ -70,8 +87,49 @@ def ray_cluster(address: str | None, dashboard: bool) -> Iterator[Cluster]:
         log_to_driver=False,
         logging_level=logging.ERROR,
     )
-    with watched(context.address_info["session_dir"]), _shut_down_after():
+    session = context.address_info["session_dir"]
+    with watched(session), _shut_down_after(), _ends_with_ray(how_to_resume), _failures_in_one_line():
         yield _describe(context.dashboard_url)
+
+
+@contextmanager
+def _failures_in_one_line() -> Iterator[None]:
+    signal.signal(signal.SIGTERM, _interrupt)  # Ray's own handler exits without a word
+    try:
+        yield
+    except (RayError, TuneError) as error:
+        raise ClusterError(" ".join(str(error).strip().splitlines()[-1:])) from error
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def _ends_with_ray(how_to_resume: str) -> Iterator[None]:
+    """End this process when Ray's vital ones are dead.
+
+    Left alone, the driver first blames the trials for it, which would then be in the ledger as failed, and aborts
+    after up to a minute. There is nothing to clean up: whatever happened is on the disk.
+    """
+    node: Any = ray._private.worker._global_node
+    left = threading.Event()
+
+    def watch() -> None:
+        while not left.wait(0.3):
+            dead = sorted(VITAL & {name for name, _ in node.dead_processes()})
+            if dead:
+                line = f"\nerror: Ray's {' and '.join(dead)} died; go on with {how_to_resume}"
+                print(line, file=sys.stderr, flush=True)
+                os._exit(EXIT_RAY_LOST)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        left.set()
+        thread.join()
 
 
 @contextmanager

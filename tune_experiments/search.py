@@ -17,7 +17,8 @@ An interrupted search goes on with --resume NAME; a finished one grows with --re
 """
 DEFAULT_PRESET = "quick"
 MAY_CHANGE = {"num_samples", "max_concurrent", "time_budget", "max_failures"}  # when a search is resumed
-EXIT_STORAGE_LOST = 1
+EXIT_FAULT = 1
+EXIT_INTERRUPTED = 130
 
 
 def build_parser() -> Parser:
@@ -48,14 +49,22 @@ def main(arguments: list[str] | None = None) -> int:
     with one_line_errors(debug="--debug" in arguments):
         given = vars(build_parser().parse(arguments))
         experiment, plan = _new(given) if given["resume"] is None else _resumed(given)
-        from tune_experiments.run import run_search  # Ray and torch: seconds that --help and a wrong flag need not wait
+        # Ray and torch: seconds that --help and a wrong flag need not wait
+        from tune_experiments.run import run_search
+        from tune_experiments.runtime import ClusterError
 
+        advice = f"go on with {experiment.how_to_resume}"
         try:
             return run_search(experiment, plan, given["address"], given["dashboard"])
+        except KeyboardInterrupt:
+            print(f"\ninterrupted; {advice}", file=sys.stderr)
+            return EXIT_INTERRUPTED
+        except ClusterError as error:
+            print(f"error: Ray failed ({error}); {advice}", file=sys.stderr)
         except OSError as error:
-            advice = f"once it can be written again, go on with --resume {experiment.path.name}"
-            print(f"error: {experiment}: cannot be written ({error.strerror or error}); {advice}", file=sys.stderr)
-            return EXIT_STORAGE_LOST
+            reason = f"cannot be written ({error.strerror or error})"
+            print(f"error: {experiment}: {reason}; once it can be written again, {advice}", file=sys.stderr)
+        return EXIT_FAULT
 
 
 def _new(given: dict[str, Any]) -> tuple[Experiment, Plan]:

@@ -82,6 +82,11 @@ class SearchState:
         self.proposer.follow(trial)
         return trial
 
+    def give_back(self, trial_id: str) -> None:
+        """A trial that was given out and has not ended is to be given out again."""
+        if not self.ledger.trials[trial_id].ended:
+            self.to_continue.appendleft(self.ledger.trials[trial_id])
+
     def report(self, trial_id: str, metrics: EpochMetrics, worker: str) -> Trial:
         """Take a finished epoch and decide. One that is known already (its worker died after it) is passed over."""
         trial = self.ledger.trials[trial_id]

@@ -5,6 +5,8 @@ a diverged one as pruned before its first value, which is the worst rank there i
 and no NaN is in the study; a failed one as failed, which says nothing about its setting.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
@@ -12,7 +14,9 @@ from typing import Protocol
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState as OptunaState
+from sqlalchemy.exc import SQLAlchemyError
 
 from tune_experiments.ledger import Trial, TrialState
 from tune_experiments.search_space import SearchSpace, Setting
@@ -124,31 +128,51 @@ def intermediate_values(trial: Trial) -> dict[int, float]:
 
 
 class StudyFile:
-    """The study as an SQLite file for optuna-dashboard and importance: a view of the ledger's ended trials."""
+    """The study as an SQLite file for optuna-dashboard and importance: a view of the ledger's ended trials.
+
+    A file that cannot be read, such as one that a crash left with half of its tables, is made anew.
+    """
 
     def __init__(self, path: Path, space: SearchSpace) -> None:
         _quiet()
         self.space = space
+        try:
+            self._open(path)
+        except Exception:  # of Optuna, SQLAlchemy, Alembic or SQLite
+            path.unlink(missing_ok=True)
+            with _as_os_error():
+                self._open(path)
+
+    def _open(self, path: Path) -> None:
         self.study = optuna.create_study(
             storage=f"sqlite:///{path}", study_name=STUDY, direction="maximize", load_if_exists=True
         )
         self.known = {trial.user_attrs["trial_id"] for trial in self.study.get_trials(deepcopy=False)}
 
     def add(self, trial: Trial) -> None:
-        """Write an ended trial, once however often it is given."""
+        """Write an ended trial, once however often it is given; raises `OSError`."""
         if trial.trial_id in self.known:
             return
-        self.study.add_trial(
-            optuna.trial.create_trial(
-                state=OPTUNA_STATES[trial.state],
-                value=trial.score,
-                params=asdict(trial.setting),
-                distributions=distributions(self.space.including(trial.setting)),
-                intermediate_values=intermediate_values(trial),
-                user_attrs={"trial_id": trial.trial_id, "state": trial.state.value},
-            )
+        frozen = optuna.trial.create_trial(
+            state=OPTUNA_STATES[trial.state],
+            value=trial.score,
+            params=asdict(trial.setting),
+            distributions=distributions(self.space.including(trial.setting)),
+            intermediate_values=intermediate_values(trial),
+            user_attrs={"trial_id": trial.trial_id, "state": trial.state.value},
         )
+        with _as_os_error():
+            self.study.add_trial(frozen)
         self.known.add(trial.trial_id)
+
+
+@contextmanager
+def _as_os_error() -> Iterator[None]:
+    """A full disk is an `OperationalError` to SQLite, which Optuna wraps once more."""
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError) as error:
+        raise OSError(str(error.__cause__ or error).splitlines()[0]) from error
 
 
 def _quiet() -> None:

@@ -9,6 +9,8 @@ function of its config.
 import os
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -58,7 +60,8 @@ class CifarTrial(tune.Trainable):
     def cleanup(self) -> None:
         """Close the trial's TensorBoard file."""
         if self.writer:
-            self.writer.close()
+            with _optional("TensorBoard file"):
+                self.writer.close()
         self.writer = None
 
     def step(self) -> dict[str, Any]:
@@ -79,7 +82,8 @@ class CifarTrial(tune.Trainable):
         while trainer.finished_epochs <= self.reported:
             metrics = trainer.run_epoch()
             if self.writer:
-                self.writer.add_epoch(metrics, trainer.history.steps[-1])
+                with _optional("TensorBoard file"):
+                    self.writer.add_epoch(metrics, trainer.history.steps[-1])
             if self._checkpoint_is_due(trainer):
                 self._write_checkpoint(trainer)
         self.reported += 1
@@ -87,27 +91,36 @@ class CifarTrial(tune.Trainable):
 
     def _start(self) -> Trainer:
         trainer = Trainer(self.setting.applied_to(self.train_config), self.data)
-        self.checkpoint_cost = 0.0
-        self.checkpointed_at = time.monotonic()
+        self.started_at = time.monotonic()
+        self.checkpoint_seconds: list[float] = []  # of each that was written
         try:
             self.experiment.checkpoints.restore(trainer, self.our_id)
-        except UserError as error:
+        except (UserError, OSError) as error:
             print(f"{error}; the trial starts over")
-        self.writer = RunWriter(self.experiment.tensorboard / self.our_id, trainer.config, trainer.history)
+        with _optional("TensorBoard file"):
+            self.writer = RunWriter(self.experiment.tensorboard / self.our_id, trainer.config, trainer.history)
         return trainer
 
     def _checkpoint_is_due(self, trainer: Trainer) -> bool:
-        elapsed = time.monotonic() - self.checkpointed_at
-        return trainer.done or self.checkpoint_cost <= CHECKPOINT_SHARE * elapsed
+        """Whether there is time for one, and for the last one after it, which is always written."""
+        two_more = 2 * max(self.checkpoint_seconds, default=0.0)
+        allowed = CHECKPOINT_SHARE * (time.monotonic() - self.started_at)
+        return trainer.done or sum(self.checkpoint_seconds) + two_more <= allowed
 
     def _write_checkpoint(self, trainer: Trainer) -> None:
         start = time.monotonic()
-        try:
+        with _optional("checkpoint"):
             self.experiment.checkpoints.save(trainer, self.our_id)
-        except OSError as error:  # costs time after a resume, no more; the ledger ends a search on a full disk
-            print(f"no checkpoint of {self.our_id} after epoch {trainer.finished_epochs}: {error}")
-        self.checkpointed_at = time.monotonic()
-        self.checkpoint_cost = self.checkpointed_at - start
+        self.checkpoint_seconds.append(time.monotonic() - start)
+
+
+@contextmanager
+def _optional(what: str) -> Iterator[None]:
+    """Go on where storage fails: it costs a curve, or time after a resume. The ledger ends a search on a full disk."""
+    try:
+        yield
+    except OSError as error:
+        print(f"{what}: {error}")
 
 
 def describe_error(error: Exception) -> str:

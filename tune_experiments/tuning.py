@@ -4,8 +4,12 @@ Tune starts trials, places them on nodes and GPUs, and starts a trial again when
 proposed, stopped and remembered is `SearchState`'s, so that no restore of Tune's own state is ever needed.
 """
 
+import logging
 import signal
-from collections.abc import Callable
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
 
@@ -16,6 +20,7 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
+from tqdm import tqdm
 
 from cifar_core.datasets import TrainingData
 from cifar_core.history import EpochMetrics
@@ -34,18 +39,28 @@ class StateSearcher(Searcher):
     def __init__(self, state: SearchState) -> None:
         super().__init__()
         self.state = state
+        self.running: dict[str, str] = {}  # Tune's trial ids to ours
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]  # FINISHED is text
-        """The next trial's config, under our own trial id; Tune's is not used."""
+    def __reduce__(self) -> tuple[type[Searcher], tuple[()]]:
+        return Searcher, ()  # Tune pickles what it runs with, for a restore that never comes
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is text
+        """The next trial's config, under our own trial id; none for now while a running one may be given back."""
         try:
             trial = self.state.next_trial()
         except OSError as error:
             self.state.storage_error = error
             return Searcher.FINISHED
-        return Searcher.FINISHED if trial is None else trial_config(trial)
+        if trial is None:
+            return None if self.running else Searcher.FINISHED
+        self.running[trial_id] = trial.trial_id
+        return trial_config(trial)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """The scheduler has told the state already."""
+        """The scheduler has told the state how it ended, if it did: Tune has a trial once that we may have twice."""
+        ours = self.running.pop(trial_id, None)
+        if error and ours is not None:
+            self.state.give_back(ours)
 
     def save(self, checkpoint_path: str) -> None:
         """The ledger holds everything."""
@@ -54,37 +69,65 @@ class StateSearcher(Searcher):
         """The ledger holds everything."""
 
 
+class Restarts(tune.Callback):
+    """Says in one line that a worker died, in place of Tune's traceback."""
+
+    def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        """Tune is about to start the trial again."""
+        tqdm.write(f"{trial.config['trial_id']}: its worker died; starting again from its checkpoint", file=sys.stderr)
+
+
 class StateScheduler(FIFOScheduler):
     """Gives each result to the state, and stops the trial when the state says that it has ended."""
 
-    def __init__(self, state: SearchState, on_report: OnReport) -> None:
+    def __init__(self, state: SearchState, on_report: OnReport, max_failures: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.state = state
         self.on_report = on_report
+        self.max_failures = max_failures
+        self.deaths: Counter[str] = Counter()  # of a trial's workers
+
+    def __reduce__(self) -> tuple[type[FIFOScheduler], tuple[()]]:
+        return FIFOScheduler, ()
 
     def on_trial_result(self, tune_controller: TuneController, trial: TuneTrial, result: dict[str, Any]) -> str:
         """Record an epoch, or the error that there was instead. What cannot be written down ends the search."""
-        try:
+        with self._storage_needed(tune_controller):
             ours = self._record(trial.config["trial_id"], result)
             self.on_report(ours)
+            return self.STOP if ours.ended else self.CONTINUE
+        return self.STOP
+
+    @contextmanager
+    def _storage_needed(self, tune_controller: TuneController) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             self.state.storage_error = error
             tune_controller.request_stop_experiment()
-            return self.STOP
-        return self.STOP if ours.ended else self.CONTINUE
 
     def _record(self, trial_id: str, result: dict[str, Any]) -> Trial:
+        if self.state.storage_error:  # the search is about to end: nothing more happens
+            raise self.state.storage_error
         if "error" in result:
             return self.state.fail(trial_id, result["error"])
         metrics = EpochMetrics(**{field.name: result[field.name] for field in fields(EpochMetrics)})
         return self.state.report(trial_id, metrics, result["worker"])
 
     def on_trial_error(self, tune_controller: TuneController, trial: TuneTrial) -> None:
-        """Record that a trial's workers died too often."""
+        """Record that a trial's workers died too often.
+
+        Tune also gives up where a worker dies before its first step, however often that may still happen. Then
+        nothing is recorded, and `StateSearcher` gives the trial back.
+        """
+        self.deaths[trial.config["trial_id"]] += trial.run_metadata.num_failures
+        if self.deaths[trial.config["trial_id"]] <= self.max_failures:
+            return
         reason = "its worker died more often than max_failures"
         if isinstance(trial.get_pickled_error(), ray.exceptions.OutOfMemoryError):
             reason = "the host is out of memory; lower --max-concurrent or --batch-size"
-        self.on_report(self.state.fail(trial.config["trial_id"], reason))
+        with self._storage_needed(tune_controller):
+            self.on_report(self._record(trial.config["trial_id"], {"error": reason}))
 
 
 def run_trials(
@@ -106,8 +149,8 @@ def run_trials(
         tune.with_resources(trainable, {"cpu": search.cpus_per_trial, "gpu": search.gpus_per_trial or 0}),
         tune_config=tune.TuneConfig(
             search_alg=StateSearcher(state),
-            scheduler=StateScheduler(state, on_report),
-            num_samples=state.remaining,
+            scheduler=StateScheduler(state, on_report, search.max_failures),
+            num_samples=-1,  # until the searcher says that it has finished
             max_concurrent_trials=slots,
             time_budget_s=search.time_budget,
             reuse_actors=True,
@@ -118,12 +161,13 @@ def run_trials(
             name=experiment.path.name,
             storage_path=experiment.remote.parent if experiment.remote else str(experiment.path.parent),
             storage_filesystem=experiment.remote and experiment.remote.file_system,
-            callbacks=[JsonLoggerCallback(), CSVLoggerCallback()],  # the trials write TensorBoard's files
+            callbacks=[JsonLoggerCallback(), CSVLoggerCallback(), Restarts()],  # the trials write TensorBoard's files
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # trials write their own
             failure_config=tune.FailureConfig(max_failures=search.max_failures),
             verbose=0,
         ),
     )
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # tracebacks of what has a line here
     # Tune ends cleanly on SIGUSR1; left alone, SIGTERM aborts Ray in the middle of its work.
     previous = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGUSR1))
     try:

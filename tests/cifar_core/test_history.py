@@ -32,7 +32,7 @@ def steps(*losses: float) -> StepMetrics:
         ({"val_accuracy": 0.0}, False),
     ],
 )
-def test_diverged_is_a_loss_that_is_not_finite(changes: dict[str, float], diverged: bool) -> None:
+def test_diverged_is_a_loss_that_is_not_finite(changes: dict[str, Any], diverged: bool) -> None:
     assert epoch(**changes).diverged is diverged
 
 

@@ -101,13 +101,18 @@ def test_a_tie_passes() -> None:
 
 def test_a_trial_is_not_judged_against_itself() -> None:
     halving = SuccessiveHalving([1], 2)
-    halving.record("a", 1, 0.5)
-    halving.record("b", 1, 0.4)
-    assert not halving.keeps("b", 1, 0.4)
-    halving.record("b", 1, 0.4)
-    assert not halving.keeps("b", 1, 0.4)
+    for name, value in (("a", 0.5), ("b", 0.1), ("c", 0.29)):
+        halving.record(name, 1, value)
+    assert not halving.keeps("c", 1, 0.29)  # the median of the others is 0.3, of all three 0.29
     assert halving.keeps("a", 1, 0.5)
-    assert halving.values == {1: {"a": 0.5, "b": 0.4}}
+    assert halving.values == {1: {"a": 0.5, "b": 0.1, "c": 0.29}}
+
+
+def test_a_trial_that_comes_by_again_counts_once() -> None:
+    halving = SuccessiveHalving([1], 2)
+    for name, value in (("a", 0.5), ("b", 0.1), ("b", 0.1), ("b", 0.1)):
+        halving.record(name, 1, value)
+    assert not halving.keeps("c", 1, 0.29)
 
 
 def test_only_rungs_are_judged() -> None:

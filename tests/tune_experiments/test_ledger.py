@@ -1,5 +1,6 @@
 import json
 import math
+import os
 from collections.abc import Callable
 from dataclasses import astuple
 from pathlib import Path
@@ -101,6 +102,31 @@ def test_an_event_is_in_the_file_before_it_is_acted_on(path: Path, monkeypatch: 
         ledger.add_epoch("00000", metrics(2), "one:1", TrialState.COMPLETED, "")
     assert ledger.trials["00000"].state is TrialState.RUNNING
     assert len(ledger.trials["00000"].epochs) == 1
+
+
+@pytest.mark.parametrize("kept", [0, 1, 30, 10_000])
+def test_a_write_that_failed_is_made_good_by_the_next(path: Path, monkeypatch: pytest.MonkeyPatch, kept: int) -> None:
+    ledger = fill(path)
+    size = path.stat().st_size
+
+    def full_disk(fd: int) -> None:
+        os.ftruncate(fd, min(size + kept, os.fstat(fd).st_size))
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patches, pytest.raises(OSError, match="No space left"):
+        patches.setattr("os.fsync", full_disk)
+        ledger.add_epoch("00000", metrics(2), "one:1", TrialState.COMPLETED, "a reason that is long enough")
+    ledger.add_epoch("00000", metrics(2, 0.3), "w", TrialState.RUNNING, "")
+    assert_same_trials(Ledger(path).trials, ledger.trials)
+    assert [epoch.val_accuracy for epoch in ledger.trials["00000"].epochs] == [0.1, 0.3]
+
+
+def test_a_file_that_vanished_is_not_begun_anew(path: Path) -> None:
+    ledger = fill(path)
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        ledger.propose(FIRST)
+    assert not path.exists()
 
 
 def test_every_line_is_json_of_one_event(path: Path) -> None:
