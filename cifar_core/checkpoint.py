@@ -24,6 +24,7 @@ def save(trainer: Trainer, path: Path) -> None:
         "format": FORMAT,
         "config": to_mapping(trainer.config),
         "class_names": list(trainer.data.train.class_names),
+        "data_fingerprint": trainer.data.fingerprint,
         "model": trainer.model.state_dict(),
         "momentum": trainer.optimizer.momentum_buffers,
         "epochs": [dataclasses.asdict(epoch) for epoch in trainer.history.epochs],
@@ -46,6 +47,8 @@ def restore(trainer: Trainer, path: Path) -> None:
     differing = [key for key in ours if theirs.get(key) != ours[key]]
     if differing:
         raise UserError(f"{path}: saved by a run with another {', '.join(differing)}")
+    if content["data_fingerprint"] != trainer.data.fingerprint:
+        raise UserError(f"{path}: saved by a run on other images")
     trainer.model.load_state_dict(content["model"])
     for buffer, saved in zip(trainer.optimizer.momentum_buffers, content["momentum"], strict=True):
         buffer.copy_(saved)

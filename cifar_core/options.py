@@ -36,9 +36,12 @@ def option(
 
 
 def check_bounds(config: DataclassInstance) -> None:
-    """Raise `UserError` for the first field outside the bounds that its `option` declares, or not finite."""
+    """Raise `UserError` for the first field outside its `option`'s bounds, not finite, or upside down."""
     for field in _fields(config):
         value = getattr(config, field.name)
+        if isinstance(value, tuple) and value[0] >= value[1]:
+            low, high = map(_shown, value)
+            raise UserError(f"{field.name} is {low} to {high}; the first number must be the smaller one")
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, int | float) and not isinstance(number, bool):
                 _check_number(field, number)
@@ -189,10 +192,7 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
 def _convert_pair(name: str, value: Any, kind: Any) -> tuple[Any, Any]:
     if not isinstance(value, list | tuple) or len(value) != 2:
         raise UserError(f"{name} is {value}; it must be two numbers, low and high")
-    low, high = (_convert_scalar(name, part, kind) for part in value)
-    if low >= high:
-        raise UserError(f"{name} is {_shown(low)} to {_shown(high)}; the first number must be the smaller one")
-    return low, high
+    return _convert_scalar(name, value[0], kind), _convert_scalar(name, value[1], kind)
 
 
 def _convert_scalar(name: str, value: Any, kind: Any) -> Any:

@@ -28,9 +28,10 @@ class SearchConfig:
 
     num_samples: int = option(64, "trials, the seed's setting (always the first) included", at_least=1)
     searcher: Literal["optuna", "random"] = option("optuna", "optuna: multivariate TPE; random: log-uniform draws")
+    startup_trials: int = option(10, "trials, the first included, before optuna's model takes over", at_least=1)
     scheduler: Literal["asha", "none"] = option("asha", "asha stops trials that are behind at a rung; none runs all")
     grace_period: int = option(3, "epochs before the first rung", at_least=1)
-    reduction_factor: float = option(3.0, "a rung keeps the best 1/factor and multiplies epochs by it", above=1)
+    reduction_factor: float = option(3.0, "a rung keeps the best 1/factor and multiplies epochs by it", at_least=1.1)
 
     max_lr_range: tuple[float, float] | None = option(
         None, "bounds of max_lr; none takes them from an LR range test", above=0
@@ -77,7 +78,9 @@ class Plan:
 
     def to_mapping(self) -> dict[str, Any]:
         """Plain YAML types; `from_mapping` of it gives an equal plan."""
-        return {name: to_mapping(getattr(self, name)) for name in SECTIONS}
+        sections = {name: to_mapping(getattr(self, name)) for name in SECTIONS}
+        sections["train"] = {key: value for key, value in sections["train"].items() if key not in SEARCHED}
+        return sections
 
     @classmethod
     def from_mapping(cls, sections: dict[str, Any], flags: dict[str, Any], source: str) -> "Plan":
@@ -91,6 +94,8 @@ class Plan:
                 raise UserError(f"{source}: unknown section {name}{nearest(name, SECTIONS)}")
             if not isinstance(section, dict):
                 raise UserError(f"{source}: section {name} must hold 'key: value' lines")
+        for name in set(SEARCHED) & set(sections.get("train", {})):
+            raise UserError(f"{source}: {name} is searched; {name}_range in section search bounds it")
         built: dict[str, Any] = {}
         for name, schema in SECTIONS.items():
             values, prefix = sections.get(name, {}), PREFIXES[name]

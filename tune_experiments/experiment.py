@@ -84,6 +84,8 @@ class Experiment:
     @classmethod
     def _located(cls, storage: str, name: str) -> "Experiment":
         if not is_uri(storage):
+            if set("?%") & set(f"{storage}{name}"):  # SQLite is given the folder in a URL
+                raise UserError(f"{storage}/{name}: a folder with '?' or '%' in its path cannot be used")
             return cls(Path(storage).expanduser().resolve() / name)
         remote = RemoteFolder.at(storage)
         key = hashlib.sha256(f"{remote.file_system.type_name} {remote.path}".encode()).hexdigest()[:12]
@@ -104,7 +106,7 @@ class Experiment:
     @property
     def how_to_resume(self) -> str:
         """The flags that go on with this search."""
-        return f"the same --storage and --resume {self.path.name}" if self.remote else f"--resume {self.path}"
+        return f"--storage … --resume {self.path.name}" if self.remote else f"--resume {self.path}"
 
     def make(self) -> None:
         """Make the folder; raises `UserError` where it cannot be written or the disk is nearly full."""

@@ -1,6 +1,7 @@
 """One search from its plan to its leaderboard. Each stage leaves its files in the experiment folder."""
 
 import math
+import os
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -64,7 +65,7 @@ def _run_on(
     print(describe_start(experiment, plan, data, cluster, slots), flush=True)
     shared = ray.put(data)  # once per node, mapped by every trial
     space = _space(experiment, plan, shared)
-    study = StudyFile(experiment.study, space)
+    study = StudyFile(experiment.study, space.including(seed_setting(plan.train)))
     state = build_state(Ledger(experiment.ledger), plan, space)
     started = time.monotonic()
     if state.remaining:
@@ -99,7 +100,7 @@ def build_state(ledger: Ledger, plan: Plan, space: SearchSpace) -> SearchState:
     halving = SuccessiveHalving(levels, search.reduction_factor)
     proposer: Proposer = RandomProposer(space, plan.train.seed)
     if search.searcher == "optuna":
-        proposer = OptunaProposer(space, plan.train.seed, startup_trials=min(10, 1 + search.num_samples // 3))
+        proposer = OptunaProposer(space, plan.train.seed, search.startup_trials)
     return SearchState(ledger, proposer, halving, seed_setting(plan.train), epochs, search.num_samples)
 
 
@@ -107,6 +108,9 @@ def _check_devices_here(plan: Plan) -> None:
     wants_gpu = bool(plan.search.gpus_per_trial) or plan.train.device == "cuda"
     if wants_gpu and not torch.cuda.is_available():
         raise UserError("trials want a GPU, but torch finds none here; use --gpus-per-trial 0 and --device cpu")
+    cores = os.cpu_count() or 1
+    if plan.search.cpus_per_trial > cores:
+        raise UserError(f"cpus_per_trial is {plan.search.cpus_per_trial}, but there are {cores} CPU cores here")
     resolve_compute(plan.train)  # raises for any other device or precision that is not here
 
 

@@ -20,6 +20,7 @@ from tune_experiments.config import SearchConfig
 from tune_experiments.reaper import watched
 
 ENVIRONMENT = {
+    "RAY_task_oom_retries": "3",  # of the range test's sweeps; the default is to try for ever
     "RAY_AIR_NEW_OUTPUT": "0",  # the terminal shows our progress, not Tune's tables
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in trials
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -144,7 +145,9 @@ def _join(address: str) -> None:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(f"address is {address}: no Ray cluster there ({str(error).splitlines()[0]})") from None
+        raise UserError(
+            f"address is {address}: no Ray cluster there ({next(iter(str(error).splitlines()), type(error).__name__)})"
+        ) from None
 
 
 def _describe(dashboard: str | None) -> Cluster:

@@ -16,7 +16,7 @@ Without arguments it runs the quick preset: embedded images, CPU, minutes. The r
 An interrupted search goes on with --resume NAME; a finished one grows with --resume NAME --num-samples N.
 """
 DEFAULT_PRESET = "quick"
-MAY_CHANGE = {"num_samples", "max_concurrent", "time_budget", "max_failures"}  # when a search is resumed
+MAY_CHANGE = {"num_samples", "max_concurrent", "time_budget", "max_failures", "data_dir"}  # when a search is resumed
 EXIT_FAULT = 1
 EXIT_INTERRUPTED = 130
 

@@ -157,7 +157,7 @@ class StudyFile:
             state=OPTUNA_STATES[trial.state],
             value=trial.score,
             params=asdict(trial.setting),
-            distributions=distributions(self.space.including(trial.setting)),
+            distributions=distributions(self.space),
             intermediate_values=intermediate_values(trial),
             user_attrs={"trial_id": trial.trial_id, "state": trial.state.value},
         )

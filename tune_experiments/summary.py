@@ -20,7 +20,7 @@ def describe_start(experiment: Experiment, plan: Plan, data: TrainingData, clust
     max_lr = _bounds(search.max_lr_range) if search.max_lr_range else "from the LR range test"
     peaks = search.peak_epoch_range or default_peak_range(train.epochs)
     levels = rungs(search.grace_period, search.reduction_factor, train.epochs)
-    stopping = f"asha, rungs after epochs {', '.join(map(str, levels))}" if search.scheduler == "asha" else "none"
+    stopping = f"asha, rungs after epochs {', '.join(map(str, levels)) or 'none: grace_period is not below epochs'}"
     dashboard = f"{cluster.dashboard_url} (its page asks for the token that `ray get-auth-token` prints)"
     rows = {
         "trials": f"{search.num_samples} of {train.epochs} epochs, the first with the seed's setting",
@@ -28,7 +28,7 @@ def describe_start(experiment: Experiment, plan: Plan, data: TrainingData, clust
         f"{len(data.train.class_names)} classes",
         "network": f"ResNet-C at width {train.width:g}, batches of {train.batch_size}",
         "space": f"max_lr {max_lr}, l1_factor {_bounds(search.l1_factor_range)}, peak_epoch {peaks[0]} to {peaks[1]}",
-        "search": f"searcher {search.searcher}, scheduler {stopping}",
+        "search": f"searcher {search.searcher}, scheduler {stopping if search.scheduler == 'asha' else 'none'}",
         "devices": f"{cluster.cpus} CPUs and {cluster.gpus} GPUs on {cluster.nodes} node(s): {slots} trials at a time, "
         f"each on {search.cpus_per_trial} CPU(s) and {search.gpus_per_trial:g} GPU(s)",
         "folder": str(experiment.path),
@@ -52,7 +52,7 @@ def describe_end(experiment: Experiment, plan: Plan, state: SearchState) -> str:
     if state.hopeless:
         lines.append("Every trial failed for that reason, so the search ended early.")
     if state.unfinished:
-        lines.append(f"Go on where it ended: python tune_experiments/search.py --resume {experiment.path}")
+        lines.append(f"Go on where it ended: python tune_experiments/search.py {experiment.how_to_resume}")
     elif plan.train.dataset == "synthetic":
         lines.append(f"The real thing:       {THE_REAL_THING}")
     return "\n".join(lines)

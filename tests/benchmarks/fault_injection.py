@@ -56,7 +56,7 @@ SMALL = (
 ).split()
 NAME = "search"
 TRIAL = r"ray::\S*(Cifar|Resource)"  # the names that Ray gives to the processes of trials
-KILLS_A_SEARCH = 10
+KILLS_A_SEARCH = 15
 SIGNALS = [signal.SIGKILL] * 6 + [signal.SIGTERM, signal.SIGINT]  # to drivers
 PATIENCE = 60.0  # seconds for a driver to end by itself, and for its processes to be gone
 MUST_BE_ZERO = ["lost", "duplicates", "differing", "hung", "orphans"]
@@ -284,6 +284,10 @@ class Killer:
     def _kill_trial(self, driver: "subprocess.Popen[bytes]") -> bool:
         while driver.poll() is None and not trial_workers(driver.pid):
             time.sleep(0.2)
+        if self.rng.random() < 0.7:  # while it trains; otherwise most likely while it starts
+            known = len(self.search.lines())
+            while driver.poll() is None and len(self.search.lines()) == known:
+                time.sleep(0.05)
         self._wait(driver, self.rng.uniform(0, self.stride))
         workers = trial_workers(driver.pid)
         if not workers:
@@ -395,10 +399,10 @@ def inject_faults(kills: list[str], seed: int, folder: Path) -> list[Figures]:
 
 def as_table(done: Sequence[Figures]) -> str:
     """A row for each search, and their sum; of seconds the most."""
-    table = pd.DataFrame([asdict(figures) for figures in done], dtype=object).set_index("seed")
+    table = pd.DataFrame([asdict(figures) for figures in done]).set_index("seed").round(1)
     of_all = {name: max(table[name]) if name.startswith("slowest") else sum(table[name]) for name in table.columns}
-    table.loc["all"] = pd.Series(of_all, dtype=object)
-    return str(table.T.to_string(float_format="{:.1f}".format))
+    table.loc["all"] = pd.Series(of_all)
+    return str(table.T.to_string(float_format="{:g}".format))
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -114,7 +114,7 @@ def test_one_exact_line_for_a_file_that_does_not_fit(sections: dict[str, Any], m
     ("arguments", "message"),
     [
         (["--num-samples", "0"], "command line: num_samples is 0; it must be at least 1"),
-        (["--reduction-factor", "1"], "command line: reduction_factor is 1; it must be above 1"),
+        (["--reduction-factor", "1"], "command line: reduction_factor is 1; it must be at least 1.1"),
         (["--grace-period", "0"], "command line: grace_period is 0; it must be at least 1"),
         (
             ["--max-lr-range", "1", "0.1"],

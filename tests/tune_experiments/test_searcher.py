@@ -197,7 +197,7 @@ def test_study_file_holds_what_happened_once(tmp_path: Path) -> None:
 
 
 def test_study_file_takes_the_seeds_setting_from_outside_the_space(tmp_path: Path) -> None:
-    file = StudyFile(tmp_path / "optuna.db", SPACE)
+    file = StudyFile(tmp_path / "optuna.db", SPACE.including(OUTSIDE))
     file.add(ended_trial("00000", TrialState.COMPLETED, 0.5, setting=OUTSIDE))
     file.add(ENDS[1])
     assert [trial.params["max_lr"] for trial in file.study.trials] == [5.0, 0.02]
