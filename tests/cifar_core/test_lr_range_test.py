@@ -13,18 +13,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cifar_core.config import TrainConfig
+from cifar_core.config import EXTENSION, RangeTestConfig, TrainConfig
 from cifar_core.device import resolve_compute
 from cifar_core.errors import UserError
 from cifar_core.figures.lr_range import lr_range
 from cifar_core.loader import TrainLoader
 from cifar_core.lr_range_test import (
-    EXTENSION,
     NARROWEST,
     WIDEST,
     Curve,
     RangeTest,
-    RangeTestConfig,
     Suggestion,
     read_curve,
     run,
