@@ -20,6 +20,7 @@ from tune_experiments.config import SearchConfig
 from tune_experiments.reaper import watched
 
 ENVIRONMENT = {
+    "RAY_worker_register_timeout_seconds": "600",  # on a busy machine, Ray's minute ends workers before they began
     "RAY_task_oom_retries": "3",  # of the range test's sweeps; the default is to try for ever
     "RAY_AIR_NEW_OUTPUT": "0",  # the terminal shows our progress, not Tune's tables
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in trials

@@ -172,7 +172,8 @@ def _as_os_error() -> Iterator[None]:
     try:
         yield
     except (StorageInternalError, SQLAlchemyError) as error:
-        raise OSError(str(error.__cause__ or error).splitlines()[0]) from error
+        cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+        raise OSError(str(getattr(cause, "orig", cause)).splitlines()[0]) from error  # orig: SQLite's own words
 
 
 def _quiet() -> None:

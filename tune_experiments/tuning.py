@@ -166,7 +166,8 @@ def run_trials(
             verbose=0,
         ),
     )
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # tracebacks of what has a line here
+    for name in ("ray.tune", "ray.train"):  # whose tracebacks are of what has a line here
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     # Tune ends cleanly on SIGUSR1; left alone, SIGTERM aborts Ray in the middle of its work.
     previous = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGUSR1))
     try:

@@ -34,7 +34,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -373,28 +373,26 @@ def differing(ours: dict[tuple[Any, ...], str], theirs: dict[tuple[Any, ...], st
 # --- the command -----------------------------------------------------------------------------------------------
 
 
-def inject_faults(kills: list[str], seed: int, folder: Path) -> list[Figures]:
-    """Run searches until all kills have been met; figures for each of them."""
+def inject_faults(kills: list[str], seed: int, folder: Path) -> Iterator[Figures]:
+    """Run searches until all kills have been met; figures for each of them, once it is finished."""
     rng = random.Random(seed)
-    kills = list(kills)
-    rng.shuffle(kills)
-    done: list[Figures] = []
+    kills = rng.sample(kills, len(kills))
+    number = seed
     with tqdm(total=len(kills), unit="kill") as bar:
         while kills:
-            number = seed + len(done)
             flags = [*SMALL, "--seed", str(number)]
-            bar.set_description(f"search {len(done)}: left alone")
+            bar.set_description(f"search of seed {number}, left alone")
             reference = Search(folder / f"{number}-alone", flags)
             pace = run_reference(reference)
-            bar.set_description(f"search {len(done)}: killed")
+            bar.set_description(f"search of seed {number}, killed")
             search = Search(folder / f"{number}-killed", flags)
             figures = Figures(number, asked=TRIALS)
             ours = [kills.pop() for _ in range(min(KILLS_A_SEARCH, len(kills)))]
             Killer(search, pace, figures, rng).run(ours, lambda: bar.update())
             kills += ours
             compare(search, reference, figures)
-            done.append(figures)
-    return done
+            yield figures
+            number += 1
 
 
 def as_table(done: Sequence[Figures]) -> str:
@@ -415,13 +413,13 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # where it is ignored, as under nohup, drivers would too
     kills = ["driver"] * given.driver_kills + ["trial"] * given.trial_kills + ["ray"] * given.ray_kills
+    done: list[Figures] = []
     with tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as folder:
-        done = inject_faults(kills, given.seed, Path(folder))
+        for figures in inject_faults(kills, given.seed, Path(folder)):
+            done.append(figures)
+            given.output.write_text(json.dumps([asdict(figures) for figures in done], indent=2) + "\n")
     print(as_table(done))
-    flawless = all(figures.flawless for figures in done)
-    report = {"flawless": flawless, "searches": [asdict(figures) for figures in done]}
-    given.output.write_text(json.dumps(report, indent=2) + "\n")
-    return 0 if flawless else 1
+    return 0 if all(figures.flawless for figures in done) else 1
 
 
 if __name__ == "__main__":
