@@ -19,12 +19,16 @@ PROCESSES = Path("/proc")
 
 
 @contextmanager
-def watched(session_folder: str) -> Iterator[None]:
-    """While the block runs, this process is watched; when it is gone, or the block is left, Ray has to go."""
+def watched(ray_folder: str) -> Iterator[None]:
+    """While the block runs, this process is watched; when it is gone, or the block is left, Ray has to go.
+
+    `ray_folder` is where Ray makes its session folders, whose names end with the driver's process id: so the watch
+    can begin before Ray is started, which takes seconds.
+    """
     if not PROCESSES.exists():  # macOS: Ray's agents there end by themselves, later
         yield
         return
-    command = [sys.executable, "-IS", __file__, str(Path(session_folder).resolve())]
+    command = [sys.executable, "-IS", __file__, str(Path(ray_folder).resolve()), str(os.getpid())]
     watch = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
     assert watch.stdin is not None
     with watch.stdin:
@@ -44,14 +48,19 @@ def _uses(process: Path, folder: str) -> bool:
         return False
 
 
+def _left(ray_folder: Path, driver: int) -> set[int]:
+    sessions = ray_folder.glob(f"session_*_{driver}")
+    return {process for session in sessions for process in processes_of(str(session))} - {driver}
+
+
 def main() -> None:
     """Wait for the driver's end, then for Ray's, then end Ray."""
-    session_folder, driver = sys.argv[1], os.getppid()
+    ray_folder, driver = Path(sys.argv[1]), int(sys.argv[2])  # not getppid: the driver may be gone by now
     sys.stdin.read()
     deadline = time.monotonic() + GRACE
-    while set(processes_of(session_folder)) - {driver} and time.monotonic() < deadline:
+    while _left(ray_folder, driver) and time.monotonic() < deadline:
         time.sleep(0.5)
-    for process in set(processes_of(session_folder)) - {driver}:
+    for process in _left(ray_folder, driver):
         with suppress(OSError):  # it may be quicker
             os.kill(process, signal.SIGKILL)
 

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import ray
+from ray._common.utils import get_default_ray_temp_dir
 from ray.exceptions import RayError
 from ray.tune import TuneError
 
@@ -82,16 +83,16 @@ def ray_cluster(address: str | None, dashboard: bool, how_to_resume: str) -> Ite
         with _shut_down_after(), _failures_in_one_line():
             yield _describe(None)
         return
-    context: Any = ray.init(
-        include_dashboard=dashboard,
-        dashboard_host="127.0.0.1",
-        _node_ip_address="127.0.0.1",
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
-    session = context.address_info["session_dir"]
-    with watched(session), _shut_down_after(), _ends_with_ray(how_to_resume), _failures_in_one_line():
-        yield _describe(context.dashboard_url)
+    with watched(get_default_ray_temp_dir()), _shut_down_after():
+        context: Any = ray.init(
+            include_dashboard=dashboard,
+            dashboard_host="127.0.0.1",
+            _node_ip_address="127.0.0.1",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+        with _ends_with_ray(how_to_resume), _failures_in_one_line():
+            yield _describe(context.dashboard_url)
 
 
 @contextmanager

@@ -47,7 +47,9 @@ def main() -> None:
             (folder / name).unlink()
         ledger = seconds(lambda: read_experiment(str(folder)))
         size = (folder / "ledger.jsonl").stat().st_size
-    print(f"{given.trials:,} trials of at most {given.epochs} epochs, scheduler {given.scheduler}; made in {made:.0f} s")
+    print(
+        f"{given.trials:,} trials of at most {given.epochs} epochs, scheduler {given.scheduler}; made in {made:.0f} s"
+    )
     print(f"read the tables {read:.1f} s; read the ledger alone ({size >> 20} MiB) {ledger:.1f} s")
     print(f"read, rank, draw and write everything {whole:.1f} s; report.html {report / 1e6:.1f} MB")
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB")

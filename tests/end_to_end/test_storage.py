@@ -103,7 +103,7 @@ def test_a_server_that_vanishes_ends_the_search_with_a_line(
             assert process.poll() is None, (tmp_path / "output.log").read_text()
         port = server.get_host_and_port()[1]
         server.stop()
-        code = process.wait(timeout=120)
+        code = process.wait(timeout=300)
     text = (tmp_path / "output.log").read_text()
     assert code == 1, text
     assert text.count("error:") == 1 and "Traceback" not in text, text
@@ -127,7 +127,7 @@ def test_a_folder_that_vanishes_ends_the_search_with_a_line(tmp_path: Path, fini
         while not epochs_in(tmp_path, 3)():
             assert process.poll() is None, (tmp_path / "output.log").read_text()
         folder.rename(elsewhere)
-        code = process.wait(timeout=120)
+        code = process.wait(timeout=300)
     text = (tmp_path / "output.log").read_text()
     assert code == 1, text
     assert text.count("error:") == 1 and "Traceback" not in text, text
@@ -160,7 +160,7 @@ def test_a_full_disk_ends_the_search_with_a_line(small_disk: Path, tmp_path: Pat
         with pytest.raises(OSError, match="No space left"), filler.open("wb", buffering=0) as file:
             while file.write(bytes(1 << 12)):
                 pass
-        code = process.wait(timeout=120)
+        code = process.wait(timeout=300)
     text = (tmp_path / "output.log").read_text()
     assert code == 1, text
     assert text.count("error:") == 1 and "Traceback" not in text, text
