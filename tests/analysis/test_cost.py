@@ -1,0 +1,50 @@
+import pandas as pd
+import pytest
+
+from analysis.cost import cost_by_state, describe_cost, slot_timeline, utilisation
+from analysis.trials import Experiment
+from tests.analysis.by_hand import experiment_of, four_trials
+
+
+def test_cost_by_state_by_hand() -> None:
+    table = cost_by_state(four_trials()).set_index("state")
+    assert table.index.tolist() == ["completed", "stopped", "diverged"]
+    assert table["epochs"].tolist() == [8, 2, 1]
+    assert table["trial_seconds"].tolist() == [16, 4, 2]
+    assert table["gpu_seconds"].tolist() == [8, 2, 1]  # half a GPU
+    assert table.loc["completed", "epoch_share"] == pytest.approx(8 / 11)
+    assert table.loc["completed", "seconds_per_trial"] == 8
+
+
+def test_two_slots_on_two_hosts_nearly_always_busy(experiment: Experiment) -> None:
+    timeline = slot_timeline(experiment)
+    assert sorted(timeline["slot"].unique()) == [0, 1]
+    assert timeline.groupby("slot")["host"].nunique().tolist() == [1, 1]
+    assert sorted(timeline["trial_id"]) == sorted(experiment.trials["trial_id"])
+    assert utilisation(timeline) > 0.9
+    text = describe_cost(experiment, cost_by_state(experiment), timeline)
+    assert "2 slots on 2 hosts were busy" in text
+
+
+def test_no_two_trials_share_a_slot(experiment: Experiment) -> None:
+    for _, runs in slot_timeline(experiment).groupby("slot"):
+        ends = runs["end"].to_numpy()[:-1]
+        assert (runs["start"].to_numpy()[1:] >= ends - 1e-2).all()
+
+
+def test_a_trial_that_moved_to_another_worker_has_two_runs() -> None:
+    experiment = four_trials()
+    experiment.epochs.loc[2:3, "worker"] = "host:2"
+    assert (slot_timeline(experiment)["trial_id"] == "00000").sum() == 2
+
+
+def test_idle_time_counts() -> None:
+    timeline = pd.DataFrame({"start": [0.0, 6.0], "end": [2.0, 8.0], "slot": [0, 0]})
+    assert utilisation(timeline) == 0.5
+
+
+def test_nothing_spent() -> None:
+    empty = experiment_of([])
+    timeline = slot_timeline(empty)
+    assert timeline.empty
+    assert "nothing was spent" in describe_cost(empty, cost_by_state(empty), timeline)
