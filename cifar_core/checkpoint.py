@@ -44,7 +44,7 @@ def restore(trainer: Trainer, path: Path) -> None:
     """Put a saved run's state into a fresh trainer of the same config; raises `UserError` for another one's."""
     content = read(path)
     theirs, ours = content["config"], to_mapping(trainer.config)
-    differing = [key for key in ours if theirs.get(key) != ours[key]]
+    differing = [key for key in ours if key != "data_dir" and theirs.get(key) != ours[key]]
     if differing:
         raise UserError(f"{path}: saved by a run with another {', '.join(differing)}")
     if content["data_fingerprint"] != trainer.data.fingerprint:

@@ -28,7 +28,9 @@ class SearchConfig:
 
     num_samples: int = option(64, "trials, the seed's setting (always the first) included", at_least=1)
     searcher: Literal["optuna", "random"] = option("optuna", "optuna: multivariate TPE; random: log-uniform draws")
-    startup_trials: int = option(10, "trials, the first included, before optuna's model takes over", at_least=1)
+    startup_trials: int = option(
+        10, "trials that Optuna knows before its model takes over from random draws", at_least=1
+    )
     scheduler: Literal["asha", "none"] = option("asha", "asha stops trials that are behind at a rung; none runs all")
     grace_period: int = option(3, "epochs before the first rung", at_least=1)
     reduction_factor: float = option(3.0, "a rung keeps the best 1/factor and multiplies epochs by it", at_least=1.1)

@@ -55,7 +55,7 @@ class Experiment:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             raise UserError(f"name is {name!r}; it must be letters, digits, '.', '_' and '-'")
         experiment = cls._located(storage, name)
-        if _there(experiment.path.exists) or (experiment.remote and experiment.remote.size(PLAN_FILE)):
+        if _there(lambda: _in_use(experiment.path)) or (experiment.remote and experiment.remote.size(PLAN_FILE)):
             raise UserError(f"{experiment}: this name is taken; choose another --name, or go on with --resume {name}")
         return experiment
 
@@ -94,6 +94,7 @@ class Experiment:
     def _fetch(self, remote: RemoteFolder) -> None:
         here = self.ledger.stat().st_size if self.ledger.exists() else -1
         if (remote.size(LEDGER) or 0) > here or not self.plan_file.exists():
+            self.study.unlink(missing_ok=True)  # of the ledger that is replaced
             for name in (PLAN_FILE, RANGE_TEST_FILE, LEDGER):
                 if remote.size(name) is not None:
                     self.path.mkdir(parents=True, exist_ok=True)
@@ -205,12 +206,13 @@ class Experiment:
         """`best/`: the config that repeats the run, and its checkpoint."""
         folder = self.path / "best"
         folder.mkdir(exist_ok=True)
-        config = yaml.safe_dump(to_mapping(best.setting.applied_to(plan.train)), sort_keys=False)
-        write_whole(folder / "config.yaml", lambda path: path.write_text(config, encoding="utf-8"))
+        (folder / "checkpoint.pt").unlink(missing_ok=True)  # it may be another trial's
         with tempfile.TemporaryDirectory() as temporary:
             checkpoint = self.checkpoints.fetch(best.trial_id, Path(temporary) / best.trial_id)
             if checkpoint:
                 write_whole(folder / "checkpoint.pt", lambda path: shutil.copyfile(checkpoint, path))
+        config = yaml.safe_dump(to_mapping(best.setting.applied_to(plan.train)), sort_keys=False)
+        write_whole(folder / "config.yaml", lambda path: path.write_text(config, encoding="utf-8"))
 
     def drop_checkpoints(self, trials: Sequence[Trial]) -> None:
         """Delete the checkpoints that neither a resume nor the best trials need."""
@@ -232,6 +234,13 @@ def _split_uri(uri: str) -> tuple[str, str]:
     path, mark, query = uri.partition("?")
     storage, _, name = path.rstrip("/").rpartition("/")
     return storage + mark + query, name
+
+
+def _in_use(path: Path) -> bool:
+    """Whether a folder holds more than a start that was killed before it wrote its plan."""
+    if not path.is_dir():
+        return path.exists()
+    return any(file.name not in (".lock", CHECKPOINTS) and file.suffix != ".part" for file in path.iterdir())
 
 
 def _there(question: Callable[[], bool]) -> bool:

@@ -141,8 +141,8 @@ class Keeper:
         if self.publisher and self.publisher.error:
             raise self.publisher.error
         if trial.ended:
-            self.study.add(trial)
-            with suppress(OSError):  # the next trial's end is soon enough
+            with suppress(OSError):  # a view that is locked, a file that cannot go yet: a later trial's end will do
+                self.study.add(trial)
                 self.experiment.drop_checkpoints(self.state.trials)
         if time.monotonic() - self.written_at > TABLES_EVERY:
             self.experiment.write_tables(self.state.trials)

@@ -85,6 +85,7 @@ def ray_cluster(address: str | None, dashboard: bool, how_to_resume: str) -> Ite
         return
     with watched(get_default_ray_temp_dir()), _shut_down_after():
         context: Any = ray.init(
+            address="local",  # not what RAY_ADDRESS or an earlier `ray start` points to
             include_dashboard=dashboard,
             dashboard_host="127.0.0.1",
             _node_ip_address="127.0.0.1",

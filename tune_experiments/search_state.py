@@ -43,6 +43,7 @@ class SearchState:
         self.num_samples = num_samples
         self.storage_error: OSError | None = None  # that ended the search: what is not written did not happen
         self.to_continue = deque(ledger.unfinished())
+        self.ended_before = {trial.trial_id for trial in ledger.trials.values() if trial.ended}
         for trial in ledger.trials.values():
             self._relearn(trial)
 
@@ -53,11 +54,15 @@ class SearchState:
 
     @property
     def hopeless(self) -> str | None:
-        """The reason for which every trial so far failed, once that is as good as certain to go on."""
+        """The reason for which every trial so far failed, once enough did so since the start or the resume.
+
+        What stands in brackets, such as how much memory was free, may differ.
+        """
         ended = [trial for trial in self.trials if trial.ended]
-        reasons = {trial.reason for trial in ended}
+        reasons = {trial.reason.partition(" (")[0] for trial in ended}
         all_failed = all(trial.state is TrialState.FAILED for trial in ended)
-        return ended[0].reason if len(ended) >= ALIKE_FAILURES and all_failed and len(reasons) == 1 else None
+        enough = len(ended) - len(self.ended_before) >= ALIKE_FAILURES
+        return ended[-1].reason if enough and all_failed and len(reasons) == 1 else None
 
     @property
     def remaining(self) -> int:
@@ -67,7 +72,8 @@ class SearchState:
     @property
     def unfinished(self) -> int:
         """How many of the trials asked for have not ended."""
-        return self.num_samples - sum(trial.ended for trial in self.trials)
+        to_propose = max(0, self.num_samples - len(self.trials))
+        return to_propose + sum(not trial.ended for trial in self.trials)
 
     def next_trial(self) -> Trial | None:
         """The trial to start or continue next; none when all have been given out."""

@@ -138,7 +138,9 @@ class StudyFile:
         self.space = space
         try:
             self._open(path)
-        except Exception:  # of Optuna, SQLAlchemy, Alembic or SQLite
+        except Exception as error:  # of Optuna, SQLAlchemy, Alembic or SQLite
+            if "locked" in str(error):  # by someone who looks at it
+                raise OSError(f"{path}: locked by another program") from error
             path.unlink(missing_ok=True)
             with _as_os_error():
                 self._open(path)

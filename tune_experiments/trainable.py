@@ -68,13 +68,15 @@ class CifarTrial(tune.Trainable):
         """The metrics of the next epoch that the driver does not know, or the `error` that prevents it.
 
         An error is a result and not raised, as Tune would only try again what fails again. Tune does restart the
-        trial when this process dies.
+        trial when this process dies, and has to where a CUDA error made it useless.
         """
         worker = f"{platform.node()}:{os.getpid()}"
         try:
             return {**asdict(self._next_epoch()), "worker": worker}
         except Exception as error:
             self.trainer = None
+            if "CUDA error" in str(error):  # unlike running out of memory, it leaves the process without its GPU
+                raise
             return {"error": describe_error(error), "worker": worker}
 
     def _next_epoch(self) -> EpochMetrics:

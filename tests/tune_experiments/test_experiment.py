@@ -59,8 +59,14 @@ def test_one_line_for_what_is_no_folder_name(tmp_path: Path, name: str) -> None:
 
 
 def test_one_line_for_a_name_that_is_taken(experiment: Experiment) -> None:
+    experiment.plan_file.write_text("")
     with pytest.raises(UserError, match="mine: this name is taken; choose another --name, or go on with --resume mine"):
         Experiment.at(str(experiment.path.parent), "mine")
+
+
+def test_a_start_that_was_killed_before_its_plan_takes_no_name(experiment: Experiment) -> None:
+    experiment.file("search.yaml.part").write_text("train:")
+    assert Experiment.at(str(experiment.path.parent), "mine") == experiment
 
 
 def test_one_line_for_a_name_that_is_too_long(tmp_path: Path) -> None:

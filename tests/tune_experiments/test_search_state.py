@@ -163,6 +163,16 @@ def test_hopeless_is_when_the_first_three_failed_alike(path: Path) -> None:
     assert state.hopeless is None
 
 
+def test_a_hopeless_search_that_is_resumed_gets_another_chance(path: Path) -> None:
+    state = started(path, trials=6)
+    for free, trial_id in enumerate(("00000", "00001", "00002")):
+        state.fail(trial_id, f"out of memory ({free} MiB free)")
+    assert state.hopeless
+    resumed = SearchState(Ledger(path), Repeat(), SuccessiveHalving([], 2), REFERENCE, EPOCHS, num_samples=6)
+    assert resumed.hopeless is None and resumed.unfinished == 3
+    assert SearchState(Ledger(path), Repeat(), SuccessiveHalving([], 2), REFERENCE, EPOCHS, 2).unfinished == 3
+
+
 def test_a_search_with_any_other_end_is_not_hopeless(path: Path) -> None:
     state = started(path, trials=4)
     state.report("00000", metrics(1, train_loss=np.nan), "w")
