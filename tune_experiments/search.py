@@ -13,6 +13,7 @@ DESCRIPTION = """Search max_lr, l1_factor and peak_epoch of the CIFAR-10 recipe 
 
 Without arguments it runs the quick preset: embedded images, CPU, minutes. The real thing:
   python tune_experiments/search.py --preset cifar10
+The defaults below are those without a preset; a preset's own values are in tune_experiments/presets/.
 An interrupted search goes on with --resume NAME; a finished one grows with --resume NAME --num-samples N.
 """
 DEFAULT_PRESET = "quick"

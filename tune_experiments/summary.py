@@ -23,7 +23,7 @@ def describe_start(experiment: Experiment, plan: Plan, data: TrainingData, clust
     stopping = f"asha, rungs after epochs {', '.join(map(str, levels)) or 'none: grace_period is not below epochs'}"
     dashboard = f"{cluster.dashboard_url} (its page asks for the token that `ray get-auth-token` prints)"
     rows = {
-        "trials": f"{search.num_samples} of {train.epochs} epochs, the first with the seed's setting",
+        "trials": f"{search.num_samples}, of {train.epochs} epochs each, the first with the seed's setting",
         "data": f"{train.dataset}: {len(data.train):,} training and {len(data.val):,} validation images, "
         f"{len(data.train.class_names)} classes",
         "network": f"ResNet-C at width {train.width:g}, batches of {train.batch_size}",
@@ -44,7 +44,7 @@ def describe_end(experiment: Experiment, plan: Plan, state: SearchState) -> str:
     if completed:
         lines += _comparison(completed[0], state.trials[0])
         lines += ["", "Files in " + str(experiment.path)]
-        lines += [f"  {name:<20}{what}" for name, what in FILES.items()]
+        lines += [f"  {name:<20}{what}" for name, what in FILES.items() if experiment.file(name).exists()]
         lines += ["", f"Repeat the best run:  python -m cifar_core --config {experiment.file('best')}/config.yaml"]
     lines += [f"{trial.trial_id} failed: {trial.reason}" for trial in state.trials if trial.state is TrialState.FAILED][
         :SHOWN

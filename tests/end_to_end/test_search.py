@@ -17,7 +17,7 @@ Finished = tuple[Path, str]
 def test_says_what_it_will_do_and_ends_with_a_leaderboard(finished: Finished) -> None:
     folder, output = finished
     for words in (
-        "5 of 4 epochs",
+        "5, of 4 epochs each",
         "256 training and 120 validation images",
         str(folder),
         "Leaderboard",

@@ -42,7 +42,7 @@ def test_start_says_what_will_run_on_what_and_where() -> None:
     text = start()
     for words in (
         "Search mine",
-        "3 of 8 epochs, the first with the seed's setting",
+        "3, of 8 epochs each, the first with the seed's setting",
         "synthetic: 1,200 training and 40 validation images, 2 classes",
         "width 0.125, batches of 512",
         "max_lr from the LR range test, l1_factor 1e-05 to 10, peak_epoch 1 to 6",
