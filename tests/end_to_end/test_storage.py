@@ -150,6 +150,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_search_with_a_line(small_disk: Path, tmp_path: Path, finished: Finished) -> None:
     command = [sys.executable, str(ROOT / "tune_experiments/search.py"), "--storage", str(small_disk), *NEW]
     with (tmp_path / "output.log").open("w") as output:
