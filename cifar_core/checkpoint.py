@@ -27,6 +27,7 @@ def save(trainer: Trainer, path: Path) -> None:
         "data_fingerprint": trainer.data.fingerprint,
         "model": trainer.model.state_dict(),
         "momentum": trainer.optimizer.momentum_buffers,
+        "average": trainer.average and trainer.average.state_dict(),
         "epochs": [dataclasses.asdict(epoch) for epoch in trainer.history.epochs],
         "steps": [
             {name: torch.from_numpy(values) for name, values in vars(steps).items()} for steps in trainer.history.steps
@@ -52,6 +53,8 @@ def restore(trainer: Trainer, path: Path) -> None:
     trainer.model.load_state_dict(content["model"])
     for buffer, saved in zip(trainer.optimizer.momentum_buffers, content["momentum"], strict=True):
         buffer.copy_(saved)
+    if trainer.average:
+        trainer.average.load_state_dict(content["average"])
     trainer.history = History(
         [EpochMetrics(**epoch) for epoch in content["epochs"]],
         [StepMetrics(**{name: values.numpy() for name, values in steps.items()}) for steps in content["steps"]],

@@ -49,6 +49,11 @@ class TrainConfig:
     momentum_low: float = option(0.85, "momentum at the peak of the learning rate", at_least=0, at_most=1)
     momentum_high: float = option(0.95, "momentum at both ends", at_least=0, at_most=1)
     weight_decay: float = option(1e-4, "SGD's weight decay", at_least=0)
+    ema_epochs: float = option(
+        0.0,
+        "also score an exponential moving average of the weights over about this many epochs; 0 keeps none",
+        at_least=0,
+    )
     augmentation: Literal["batched", "albumentations", "none"] = option(
         "batched", "rotate, pad-and-crop, cutout: on whole batches, by Albumentations one image at a time, or none"
     )

@@ -17,7 +17,8 @@ class EpochMetrics:
     """One finished epoch. Losses are mean cross-entropy per image (without the L1 term), accuracies shares of 1.
 
     Training figures are gathered while the weights move and on augmented images; validation figures after the
-    epoch. `lr` and `momentum` are those of the epoch's last step, `l1` the value of the L1 term after it.
+    epoch. `lr` and `momentum` are those of the epoch's last step, `l1` the value of the L1 term after it. The
+    `ema_` figures are those of the averaged weights, None where they were not asked for.
     """
 
     epoch: int  # counts from 1
@@ -29,6 +30,8 @@ class EpochMetrics:
     momentum: float
     l1: float
     seconds: float
+    ema_val_loss: float | None = None
+    ema_val_accuracy: float | None = None
 
     @property
     def diverged(self) -> bool:

@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.sgd import sgd  # the stock constructor imports torch's compiler, seconds; this is its arithmetic
+from torch.optim.swa_utils import AveragedModel
 
+from cifar_core.averaging import weight_average
 from cifar_core.config import TrainConfig
 from cifar_core.datasets import ImageData, TrainingData
 from cifar_core.device import Compute, resolve_compute
@@ -83,13 +85,16 @@ def train_epoch(
     schedule: OneCycle,
     first_step: int,
     compute: Compute,
+    average: AveragedModel | None = None,
 ) -> tuple[StepMetrics, float, float]:
-    """One pass over the batches. Returns the steps, and mean loss and accuracy per image."""
+    """One pass over the batches, `average` following. Returns the steps, and mean loss and accuracy per image."""
     model.train()
     results, settings, sizes = [], [], []
     for step, (images, labels) in enumerate(batches, start=first_step):
         settings.append(schedule.at(step))
         results.append(train_step(model, optimizer, images, labels, settings[-1], compute))
+        if average:
+            average.update_parameters(model)
         sizes.append(len(labels))
     losses = torch.stack([result.loss for result in results]).cpu().numpy()
     hits = int(torch.stack([result.hits for result in results]).sum())
@@ -136,6 +141,8 @@ class Trainer:
         self.optimizer = Optimizer(self.model.parameters(), config.weight_decay, config.l1_factor)
         self.loader = TrainLoader(data.train, config, self.compute.device)
         self.schedule = one_cycle(config, self.loader.steps_per_epoch)
+        span = config.ema_epochs * self.loader.steps_per_epoch
+        self.average = weight_average(self.model, span) if span else None
         self.history = History()
 
     @property
@@ -149,10 +156,13 @@ class Trainer:
         last = self.history.epochs[-1] if self.history.epochs else None
         return self.finished_epochs >= self.config.epochs or (last is not None and last.diverged)
 
-    def run_epoch(self, watch: Callable[[Iterable[Batch]], Iterable[Batch]] = iter) -> EpochMetrics:
+    def run_epoch(
+        self, watch: Callable[[Iterable[Batch]], Iterable[Batch]] = iter, score_average: bool = True
+    ) -> EpochMetrics:
         """Train one epoch and validate. A loss that is not finite leaves no validation figures: see `diverged`.
 
-        `watch` passes the batches on, and may count them: `tqdm` is one.
+        `watch` passes the batches on, and may count them: `tqdm` is one. Where an average of the weights is kept,
+        `score_average` says whether it is validated too, which takes as long as for the weights.
         """
         start = time.perf_counter()
         first_step = self.finished_epochs * self.loader.steps_per_epoch
@@ -163,12 +173,16 @@ class Trainer:
             self.schedule,
             first_step,
             self.compute,
+            self.average,
         )
         val_loss, val_accuracy = math.nan, math.nan
         if math.isfinite(train_loss):
             val_loss, val_accuracy = evaluate(self.model, self.data.val, self.compute)
         if not math.isfinite(val_loss):
             val_accuracy = math.nan  # not a number either: of logits that are NaN, argmax makes class 0
+        ema_loss, ema_accuracy = None, None
+        if self.average and score_average and math.isfinite(val_loss):
+            ema_loss, ema_accuracy = evaluate(self.average, self.data.val, self.compute)
         metrics = EpochMetrics(
             epoch=self.finished_epochs + 1,
             train_loss=train_loss,
@@ -179,6 +193,8 @@ class Trainer:
             momentum=float(steps.momentum[-1]),
             l1=float(l1_term(self.optimizer.parameters, self.config.l1_factor)),
             seconds=time.perf_counter() - start,
+            ema_val_loss=ema_loss,
+            ema_val_accuracy=ema_accuracy,
         )
         self.history.epochs.append(metrics)
         self.history.steps.append(steps)
