@@ -9,9 +9,17 @@ from pathlib import Path
 from pyarrow.fs import LocalFileSystem
 
 from analysis.report import facts_of, png, progress_line, render
-from analysis.sections import Section, comparison_section, cost_section, ranking_section, sections
+from analysis.sections import (
+    Section,
+    best_model_section,
+    comparison_section,
+    confirmation_section,
+    cost_section,
+    ranking_section,
+    sections,
+)
 from analysis.tables import write_table
-from analysis.trials import Experiment, folder_at, read_experiment
+from analysis.trials import folder_at, read_experiment
 from cifar_core.errors import UserError, one_line_errors
 from cifar_core.options import Parser
 from tune_experiments.records import LEADERBOARD_COLUMNS
@@ -30,13 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     with one_line_errors(debug="--debug" in arguments):
         chosen = build_parser().parse(arguments)
-        target = _target(chosen.output or (chosen.experiments[0] if len(chosen.experiments) == 1 else COMPARISON))
+        output = chosen.output or (chosen.experiments[0] if len(chosen.experiments) == 1 else COMPARISON)
+        target = _target(output)
         with tempfile.TemporaryDirectory() as temporary:
             if len(chosen.experiments) == 1:
                 _write_one(chosen.experiments[0], chosen.best_model, chosen.data_dir, Path(temporary))
             else:
                 _write_comparison(chosen.experiments, Path(temporary))
             _move(Path(temporary), target)
+        print(f"Written: {output.split('?')[0]}/report.html, and figures/ and tables/ beside it")
     return 0
 
 
@@ -60,9 +70,9 @@ def _write_one(location: str, with_model: bool, data_dir: Path | None, folder: P
     experiment = read_experiment(location)
     answers = sections(experiment)
     if with_model:
-        answers.append(_model_section(location, experiment, data_dir))
+        answers.append(best_model_section(location, experiment, data_dir))
     ranking = answers[0].tables["ranking"]
-    ranking[LEADERBOARD_COLUMNS].to_csv(folder / "leaderboard.csv", index=False)
+    ranking.filter(items=LEADERBOARD_COLUMNS).to_csv(folder / "leaderboard.csv", index=False)
     _write(experiment.name, progress_line(experiment), answers, facts_of(experiment), folder)
 
 
@@ -70,25 +80,13 @@ def _write_comparison(locations: Sequence[str], folder: Path) -> None:
     experiments = [read_experiment(location) for location in locations]
     answers = [comparison_section(experiments)]
     for experiment in experiments:
-        text = [*ranking_section(experiment).sentences, *cost_section(experiment).sentences]
-        answers.append(Section(experiment.name, [progress_line(experiment), *text]))
+        answer = Section(experiment.name, [progress_line(experiment)])
+        for part in (ranking_section, confirmation_section, cost_section):
+            answer.sentences += part(experiment).sentences
+        answers.append(answer)
     facts = {experiment.name: "; ".join(facts_of(experiment).values()) for experiment in experiments}
     title = " · ".join(experiment.name for experiment in experiments)
     _write(title, f"{len(experiments)} searches side by side", answers, facts, folder)
-
-
-def _model_section(location: str, experiment: Experiment, data_dir: Path | None) -> Section:
-    """What the best model gets wrong, or why that cannot be said: no reason to go without the rest."""
-    section = Section("What does the best model get wrong?", [])
-    try:
-        from analysis.best_model import BestModel  # torch: seconds that --no-best-model need not wait
-
-        model = BestModel(location, experiment, data_dir)
-        section.sentences.append(model.describe())
-        section.figures = model.figures()
-    except UserError as error:
-        section.sentences.append(f"This cannot be said: {error}.")
-    return section
 
 
 def _write(title: str, subtitle: str, answers: Sequence[Section], facts: dict[str, str], folder: Path) -> None:
@@ -117,7 +115,6 @@ def _move(folder: Path, target: RemoteFolder) -> None:
             target.upload(file, file.relative_to(folder).as_posix())
     except OSError as error:
         raise UserError(f"{target.path}: cannot be written ({' '.join(str(error).split())})") from None
-    print(f"Written: {target.path}/report.html, and figures/ and tables/ beside it")
 
 
 if __name__ == "__main__":

@@ -6,9 +6,11 @@ import pandas as pd
 
 from analysis.trials import Experiment
 from analysis.words import count, duration, percent
+from tune_experiments.ledger import TrialState
 from tune_experiments.records import STATE_ORDER
 
-COST_COLUMNS = ["state", "trials", "epochs", "trial_seconds", "gpu_seconds", "epoch_share", "seconds_per_trial"]
+SPENT = ["epochs", "trial_seconds", "gpu_seconds"]
+PER_TRIAL = ["epochs_per_trial", "seconds_per_trial", "gpu_seconds_per_trial"]
 SLOT_COLUMNS = ["trial_id", "state", "host", "slot", "start", "end"]
 
 
@@ -16,7 +18,7 @@ def cost_by_state(experiment: Experiment) -> pd.DataFrame:
     """What trials of each state that occurs took.
 
     Columns: `state`, `trials`, `epochs`, `trial_seconds` (their sum), `gpu_seconds` (times GPUs per trial),
-    `epoch_share` (of all epochs) and `seconds_per_trial` (mean).
+    `epoch_share` (of all epochs), and the means `PER_TRIAL`.
     """
     table = experiment.trials.groupby("state").agg(
         trials=("trial_id", "size"), epochs=("epochs", "sum"), trial_seconds=("seconds", "sum")
@@ -25,8 +27,8 @@ def cost_by_state(experiment: Experiment) -> pd.DataFrame:
     table = table.loc[order].reset_index()
     table["gpu_seconds"] = table["trial_seconds"] * experiment.gpus_per_trial
     table["epoch_share"] = table["epochs"] / max(1, table["epochs"].sum())
-    table["seconds_per_trial"] = table["trial_seconds"] / table["trials"]
-    return table[COST_COLUMNS]
+    table[PER_TRIAL] = table[SPENT].div(table["trials"], axis=0).to_numpy()
+    return table
 
 
 def slot_timeline(experiment: Experiment) -> pd.DataFrame:
@@ -75,18 +77,31 @@ def utilisation(timeline: pd.DataFrame) -> float:
     return float((timeline["end"] - timeline["start"]).sum() / (span * (timeline["slot"].max() + 1)))
 
 
-def describe_cost(experiment: Experiment, table: pd.DataFrame, timeline: pd.DataFrame) -> str:
-    """Totals, the useful share, and how busy the slots were."""
+def describe_cost(experiment: Experiment, table: pd.DataFrame, timeline: pd.DataFrame, saved: int) -> str:
+    """Totals, means of a trial, the useful share, what stopping saved, and how busy the slots were."""
     if timeline.empty:
         return "No epoch has finished yet, so nothing was spent."
     useful = table.loc[table["state"] == "completed", "epoch_share"].sum()
-    gpu = table["gpu_seconds"].sum()
-    price = f"{duration(gpu)} of GPU" if gpu else "no GPU"
+    epochs, seconds, gpu = table[SPENT].sum()
+    trials = table["trials"].sum()
     slots = int(timeline["slot"].max()) + 1
-    return (
-        f"{count(int(table['epochs'].sum()), 'epoch')} in {duration(table['trial_seconds'].sum())} of trial time, "
-        f"{price}. {percent(useful)} of the epochs went into trials that completed. "
+    sentences = [
+        f"{count(int(epochs), 'epoch')} in {duration(seconds)} of trial time, "
+        f"{f'{duration(gpu)} of GPU' if gpu else 'no GPU'}. A trial took {epochs / trials:.1f} epochs and "
+        f"{duration(seconds / trials)}{f', {duration(gpu / trials)} of GPU,' if gpu else ''} on average.",
+        f"{percent(useful)} of the epochs went into trials that completed; stopping saved {count(saved, 'epoch')}.",
         f"{count(slots, 'slot')} on {count(timeline['host'].nunique(), 'host')} were busy "
         f"{percent(utilisation(timeline))} of the {duration(timeline['end'].max())} from the first epoch's start to "
-        "the last one's end, pauses between an interruption and a resume included."
-    )
+        "the last one's end, pauses between an interruption and a resume included.",
+        *_describe_confirmation(experiment),
+    ]
+    return " ".join(sentences)
+
+
+def _describe_confirmation(experiment: Experiment) -> list[str]:
+    if experiment.verdict is None:
+        return []
+    runs = sum(state == TrialState.COMPLETED for one in experiment.verdict.settings for state in one.states)
+    return [
+        f"The confirmation took {count(runs, 'run')} of {count(experiment.verdict.epochs, 'epoch')} on top of that."
+    ]

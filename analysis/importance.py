@@ -20,7 +20,7 @@ from tune_experiments.search_space import Setting
 
 MIN_COMPLETED = 8
 LEAST_TOP_TRIALS = 5  # Optuna's advice for PED-ANOVA
-MOST_TRIALS = {"fANOVA": 150, "PED-ANOVA": 500}  # more take minutes and say the same
+MOST_TRIALS = {"fANOVA": 150, "PED-ANOVA": 300}  # more take long and say the same
 RESAMPLES = 20
 COLUMNS = ["method", "parameter", "importance", "low", "high"]
 
@@ -28,8 +28,9 @@ COLUMNS = ["method", "parameter", "importance", "low", "high"]
 def importances(experiment: Experiment, seed: int = 0) -> pd.DataFrame:
     """One row per method and parameter; no row below `MIN_COMPLETED` completed trials or where all scores are equal.
 
-    Columns: `method`, `parameter`, `importance` (the three sum to 1), and `low` to `high`, the central 90 % of
-    `RESAMPLES` resamplings of the trials with replacement. A random `MOST_TRIALS` are used where there are more.
+    Columns: `method`, `parameter`, `importance` (the three sum to 1), and `low` to `high` about it: the central 90 % of
+    how `RESAMPLES` resamplings of the trials with replacement lie about their own mean, which repeated trials shift.
+    A random `MOST_TRIALS` are used where there are more.
     """
     completed = experiment.completed
     if len(completed) < MIN_COMPLETED or completed["score"].nunique() < 2:
@@ -43,7 +44,7 @@ def importances(experiment: Experiment, seed: int = 0) -> pd.DataFrame:
         draws = [rng.integers(len(frozen), size=len(frozen)) for _ in range(RESAMPLES)]
         whole = _evaluate(evaluator, frozen)
         resampled = np.array([_evaluate(evaluator, [frozen[index] for index in draw]) for draw in draws])
-        low, high = np.quantile(resampled, [0.05, 0.95], axis=0)
+        low, high = np.clip(whole + np.quantile(resampled - resampled.mean(axis=0), [0.05, 0.95], axis=0), 0, 1)
         rows += [list(row) for row in zip([method] * len(PARAMETERS), PARAMETERS, whole, low, high, strict=True)]
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -70,7 +71,7 @@ def describe_importances(table: pd.DataFrame, completed: int) -> str:
 def _evaluators(completed: int, seed: int) -> dict[str, BaseImportanceEvaluator]:
     top = max(0.1, LEAST_TOP_TRIALS / completed)
     return {
-        "fANOVA": FanovaImportanceEvaluator(seed=seed, n_trees=16, max_depth=8),
+        "fANOVA": FanovaImportanceEvaluator(seed=seed, n_trees=8, max_depth=6),
         "PED-ANOVA": PedAnovaImportanceEvaluator(target_quantile=top),
     }
 

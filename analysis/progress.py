@@ -82,7 +82,6 @@ def describe_progress(experiment: Experiment, table: pd.DataFrame) -> str:
 
 
 def stop_points(experiment: Experiment) -> pd.DataFrame:
-    """The last epoch of each trial that early stopping ended: rows of `epochs`."""
-    stopped = experiment.trials.loc[experiment.trials["state"] == TrialState.STOPPED, "trial_id"]
-    ends = experiment.epochs[experiment.epochs["trial_id"].isin(stopped)]
-    return ends.drop_duplicates("trial_id", keep="last")
+    """The epoch at which early stopping ended each trial, or would have, but for the audit: rows of `epochs`."""
+    rungs = experiment.epochs["trial_id"].map(experiment.trials.set_index("trial_id")["stopped_at"])
+    return experiment.epochs[experiment.epochs["epoch"].eq(rungs.astype("float64"))]

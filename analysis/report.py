@@ -2,12 +2,15 @@
 
 import base64
 import io
+import re
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
+from analysis.confirmation import interval_of
 from analysis.sections import Section
 from analysis.trials import Experiment
 from analysis.words import count
@@ -15,8 +18,28 @@ from analysis.words import count
 SHOWN_ROWS = 20
 LONG_TABLES = {"progress", "slots"}  # pictures say it better; the files have them
 WIDE = 8.0  # inches from which a picture is panned on a phone, not shrunk
-HEADINGS = {"is_seed_setting": "seed's", "last_val_accuracy": "last accuracy", "last_val_loss": "last loss"}
-SHARES = {"score", "last_val_accuracy", "low", "high", "gain", "epoch_share", "covered", "best", "seed_setting"}
+HEADINGS = {
+    "is_seed_setting": "seed's", "last_val_accuracy": "last accuracy", "confirmed_mean": "fresh seeds",
+    "confirm_seeds": "seeds",
+}  # fmt: skip
+INTERVALS = {  # of a table's estimates; on the page they share a cell
+    "ranking": {"score": ("low", "high"), "confirmed_mean": ("confirmed_low", "confirmed_high")},
+    "confirmation": {name: interval_of(name) for name in ("mean", "gain", "test_accuracy", "test_gain")},
+    "comparison": {
+        "best": ("low", "high"),
+        "confirmed": interval_of("confirmed"),
+        "confirmed_gain": interval_of("confirmed_gain"),
+    },
+    "importance": {"importance": ("low", "high")},
+    "rungs": {"rho": ("low", "high")},
+}
+FLAG = re.compile("--[a-z][a-z-]+")
+SHARES = {
+    "importance", "score", "last_val_accuracy", "low", "high", "gain", "epoch_share", "covered", "best", "seed_setting",
+    "search_score", "mean", "shrinkage", "gain_low", "gain_high", "val_accuracy", "test_accuracy", "test_accuracy_low",
+    "test_accuracy_high", "test_gain", "test_gain_low", "test_gain_high", "confirmed", "confirmed_mean",
+    "confirmed_low", "confirmed_high", "confirmed_gain", "confirmed_gain_low", "confirmed_gain_high",
+}  # fmt: skip
 TABLES_OF_VALUES = {"top_settings", "rungs"}  # whose low, high and best are no accuracies
 
 
@@ -33,9 +56,15 @@ def render(
         facts: what was run, for the page's end.
     """
     environment = Environment(loader=PackageLoader("analysis"), autoescape=True, undefined=StrictUndefined)
+    environment.filters["flags"] = with_flags_whole
     return environment.get_template("report.html.j2").render(
         title=title, subtitle=subtitle, sections=[_shown(section, pictures) for section in sections], facts=facts
     )
+
+
+def with_flags_whole(sentence: str) -> Markup:
+    """The sentence as HTML that never breaks a line within a flag, which a browser does after `--`."""
+    return Markup(FLAG.sub(r"<code>\g<0></code>", str(escape(sentence))))
 
 
 def _shown(section: Section, pictures: Mapping[str, bytes]) -> dict[str, object]:
@@ -61,15 +90,22 @@ def png(figure: Figure) -> bytes:
 
 
 def _table(name: str, table: pd.DataFrame) -> dict[str, object]:
-    """The first rows as text; `rest` says how many more there are."""
-    shown = table.head(SHOWN_ROWS).copy()
+    """The first rows as text; `note` says how many more there are."""
+    first = table.head(SHOWN_ROWS)
     as_share = set() if name in TABLES_OF_VALUES else SHARES
-    for column in shown:
-        shown[column] = [cell(value, column in as_share) for value in table[column].head(SHOWN_ROWS)]
-    rest = len(table) - len(shown)
+    shown = pd.DataFrame({column: [cell(value, column in as_share) for value in first[column]] for column in first})
+    for estimate, (low, high) in INTERVALS.get(name, {}).items():
+        if estimate in shown:
+            shown[estimate] = [_with_interval(*texts) for texts in shown[[estimate, low, high]].to_numpy()]
+            shown = shown.drop(columns=[low, high])
+    rest = len(table) - len(first)
     headings = [HEADINGS.get(str(column), str(column).replace("_", " ")) for column in shown]
     note = f"{rest:,} more in tables/{name}.csv" if rest else ""
     return {"name": name, "headings": headings, "rows": shown.to_numpy().tolist(), "note": note}
+
+
+def _with_interval(estimate: str, low: str, high: str) -> str:
+    return f"{estimate} ({low.removesuffix(' %')} to {high})" if low else estimate
 
 
 def cell(value: object, is_share: bool = False) -> str:

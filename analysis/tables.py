@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+from pyarrow import csv, parquet
 
 LATEX_ROWS = 40  # a page of paper; the other files have all rows
 
@@ -16,8 +18,9 @@ def rows(table: pd.DataFrame) -> Iterator[Any]:
 
 def write_table(table: pd.DataFrame, folder: Path, name: str) -> None:
     """`<name>.csv` and `<name>.parquet` with all rows, `<name>.tex` with the first `LATEX_ROWS` (needs booktabs)."""
-    table.to_csv(folder / f"{name}.csv", index=False)
-    table.to_parquet(folder / f"{name}.parquet", index=False)
+    whole = pa.Table.from_pandas(table, preserve_index=False)
+    csv.write_csv(whole, folder / f"{name}.csv")
+    parquet.write_table(whole, folder / f"{name}.parquet")
     (folder / f"{name}.tex").write_text(to_latex(table), encoding="utf-8")
 
 

@@ -1,25 +1,30 @@
 """An experiment folder as tables, whether its search is finished, running or interrupted."""
 
-import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import pyarrow as pa
 from pyarrow.fs import LocalFileSystem
 
+from analysis.range_test import RANGE_TEST_FILE, RangeTest, read_range_test
+from analysis.read_verdict import read_verdict
 from cifar_core.errors import UserError
 from cifar_core.options import read_yaml
-from tune_experiments.early_stopping import rungs
+from tune_experiments.early_stopping import judges_by_average, rungs
 from tune_experiments.ledger import LEDGER, Ledger, TrialState
 from tune_experiments.records import EPOCH_COLUMNS, TRIAL_COLUMNS, epochs_frame, trials_frame
 from tune_experiments.remote_folder import RemoteFolder, is_uri
 from tune_experiments.search_space import SearchSpace, default_peak_range
+from tune_experiments.verdict import CONFIRM_FILE, Verdict
 
-FORMAT = 1  # of the folder
-PLAN_FILE, RANGE_TEST_FILE = "search.yaml", "lr_range_test.json"
+Content = TypeVar("Content")
+
+FORMAT = 2  # of the folder
+PLAN_FILE = "search.yaml"
 TRIALS_FILE, EPOCHS_FILE = "trials.parquet", "epochs.parquet"
 PARAMETERS = ("max_lr", "l1_factor", "peak_epoch")
 
@@ -34,6 +39,8 @@ class Experiment:
         epochs: one row per trial and finished epoch, `records.EPOCH_COLUMNS`.
         plan: the content of `search.yaml`.
         space: the bounds that were searched.
+        range_test: the LR range test that it began with, if there was one.
+        verdict: what the runs with fresh seeds say so far, if there are any.
     """
 
     name: str
@@ -41,6 +48,8 @@ class Experiment:
     epochs: pd.DataFrame
     plan: dict[str, Any]
     space: SearchSpace
+    range_test: RangeTest | None = None
+    verdict: Verdict | None = None
 
     @property
     def schedule_epochs(self) -> int:
@@ -61,9 +70,13 @@ class Experiment:
     def rungs(self) -> list[int]:
         """Epochs after which trials were judged; none without early stopping."""
         search = self.plan["search"]
-        if search["scheduler"] != "asha":
-            return []
-        return rungs(search["grace_period"], search["reduction_factor"], self.schedule_epochs)
+        factor = search["reduction_factor"]
+        return rungs(search["scheduler"], search["grace_period"], factor, self.schedule_epochs)
+
+    @property
+    def rung_column(self) -> str:
+        """The column of `epochs` that the rungs looked at."""
+        return "ema_val_accuracy" if judges_by_average(self.plan["search"]["scheduler"]) else "val_accuracy"
 
     @property
     def completed(self) -> pd.DataFrame:
@@ -97,16 +110,18 @@ def read_experiment(location: str) -> Experiment:
     with tempfile.TemporaryDirectory() as temporary:
         copy = Path(temporary)
         try:
-            for name in (PLAN_FILE, RANGE_TEST_FILE, LEDGER, TRIALS_FILE, EPOCHS_FILE):
+            for name in (PLAN_FILE, RANGE_TEST_FILE, LEDGER, TRIALS_FILE, EPOCHS_FILE, CONFIRM_FILE):
                 folder.download(name, copy / name)
             plan = _read_plan(copy / PLAN_FILE)
             trials, epochs = _read_tables(copy)
-            space = _read_space(plan, copy / RANGE_TEST_FILE, trials)
+            range_test = _read_if_there(copy / RANGE_TEST_FILE, read_range_test)
+            verdict = _read_if_there(copy / CONFIRM_FILE, read_verdict)
         except UserError as error:
             raise UserError(f"{location}: {str(error).replace(f'{copy}/', '')}") from None
         except OSError as error:
             raise UserError(f"{location}: cannot be read ({' '.join(str(error).split())})") from None
-    return Experiment(Path(folder.path).name, trials, epochs, plan, space)
+    space = _space(plan, range_test, trials)
+    return Experiment(Path(folder.path).name, trials, epochs, plan, space, range_test, verdict)
 
 
 def _read_plan(file: Path) -> dict[str, Any]:
@@ -155,20 +170,13 @@ def _events_in(tables: tuple[pd.DataFrame, pd.DataFrame]) -> int:
     return len(trials) + len(epochs) + int((trials["state"] == TrialState.FAILED).sum())
 
 
-def _read_space(plan: dict[str, Any], range_test: Path, trials: pd.DataFrame) -> SearchSpace:
+def _space(plan: dict[str, Any], range_test: RangeTest | None, trials: pd.DataFrame) -> SearchSpace:
     search = plan["search"]
     peaks = search["peak_epoch_range"] or default_peak_range(plan["train"]["epochs"])
-    max_lr = search["max_lr_range"] or _suggested_range(range_test) or (trials["max_lr"].min(), trials["max_lr"].max())
-    return SearchSpace(
-        (float(max_lr[0]), float(max_lr[1])), tuple(search["l1_factor_range"]), (int(peaks[0]), int(peaks[1]))
-    )
+    suggested = range_test.max_lr_range if range_test else (trials["max_lr"].min(), trials["max_lr"].max())
+    low, high = search["max_lr_range"] or suggested
+    return SearchSpace((float(low), float(high)), tuple(search["l1_factor_range"]), (int(peaks[0]), int(peaks[1])))
 
 
-def _suggested_range(file: Path) -> tuple[float, float] | None:
-    if not file.exists():
-        return None
-    try:
-        low, high = json.loads(file.read_text(encoding="utf-8"))["suggestion"]["max_lr_range"]
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{RANGE_TEST_FILE} is damaged; it must hold suggestion.max_lr_range") from None
-    return low, high
+def _read_if_there(file: Path, read: Callable[[str], Content]) -> Content | None:
+    return read(file.read_text(encoding="utf-8")) if file.exists() else None

@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from cifar_core.errors import UserError
 from cifar_core.history import EpochMetrics, History, StepMetrics
 from cifar_core.options import from_mapping, to_mapping
 from cifar_core.train import Trainer
+from cifar_core.whole_file import write_whole
 
 FORMAT = 1
 
@@ -33,12 +33,12 @@ def save(trainer: Trainer, path: Path) -> None:
             {name: torch.from_numpy(values) for name, values in vars(steps).items()} for steps in trainer.history.steps
         ],
     }
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+
+    def write(path: Path) -> None:
+        with path.open("wb") as file:  # with a path, torch raises no OSError for a full disk
+            torch.save(content, file)
+
+    write_whole(path, write)
 
 
 def restore(trainer: Trainer, path: Path) -> None:

@@ -14,7 +14,7 @@ from cifar_core.image_data import ImageData
 from cifar_core.image_folder import class_folders, load_image_folder
 from cifar_core.synthetic import CLASS_NAMES, make_images
 
-__all__ = ["ImageData", "TrainingData", "load_test_data", "load_training_data", "stratified_split"]
+__all__ = ["ImageData", "TrainingData", "check_test_data", "load_test_data", "load_training_data", "stratified_split"]
 
 SYNTHETIC_TRAIN_SIZE = 4000
 SYNTHETIC_TEST_SIZE = 2000
@@ -71,6 +71,12 @@ def load_test_data(config: TrainConfig) -> ImageData:
     if config.dataset == "synthetic":
         return make_images(SYNTHETIC_TEST_SIZE, config.data_seed, Stream.TEST_IMAGES)
     return _read(config, "test")
+
+
+def check_test_data(config: TrainConfig) -> None:
+    """Look whether there are test images, without looking at one; raises `UserError` where folders of them miss."""
+    if config.dataset == "images":
+        _check_folders(config.data_dir, "test")
 
 
 def stratified_split(
@@ -150,12 +156,16 @@ def _read_cifar10(data_dir: Path, half: Literal["train", "test"]) -> ImageData:
 
 
 def _read_images(data_dir: Path, half: Literal["train", "test"]) -> ImageData:
+    _check_folders(data_dir, half)
+    return load_image_folder(data_dir / half)
+
+
+def _check_folders(data_dir: Path, half: Literal["train", "test"]) -> None:
     for folder in (data_dir, data_dir / "train", data_dir / half):
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; --dataset images reads DATA_DIR/train/<class>/* and test/")
     if half == "test":
         _check_same_classes(data_dir)
-    return load_image_folder(data_dir / half)
 
 
 def _check_same_classes(data_dir: Path) -> None:

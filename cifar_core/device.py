@@ -1,6 +1,6 @@
 """Where a run computes and in which precision."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 
@@ -13,6 +13,11 @@ class Compute(NamedTuple):
 
     device: torch.device
     dtype: torch.dtype
+
+    @property
+    def precision(self) -> Literal["bf16", "fp32"]:
+        """The type as `TrainConfig.precision` names it: what `auto` has become."""
+        return "fp32" if self.dtype == torch.float32 else "bf16"
 
     def autocast(self) -> torch.autocast:
         """The context for a forward pass."""
@@ -41,9 +46,11 @@ def _resolve_device(name: str) -> torch.device:
 
 
 def computes_in_bf16(device: torch.device) -> bool:
-    """Whether bf16 is native. A CPU without it emulates bf16 at about half the speed of fp32."""
+    """Whether the device multiplies matrices in bf16, and so is faster in it than in fp32.
+
+    A CPU is where it has AMX tiles. With AVX512_BF16 alone an epoch at width 1/8 took 8.1 s in bf16 and 6.4 s in
+    fp32 (2 cores, torch 2.15, n = 1); without either, bf16 is emulated at about half the speed of fp32.
+    """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu":
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return False
+    return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())

@@ -10,6 +10,7 @@ import yaml
 from cifar_core.config import TrainConfig
 from cifar_core.errors import UserError
 from cifar_core.options import from_mapping, read_yaml, to_mapping
+from cifar_core.whole_file import write_text_whole
 
 
 class RunFolder:
@@ -50,7 +51,7 @@ class RunFolder:
         """Make the folder and write its `config.yaml`; raises `UserError` where that is not possible."""
         try:
             self.figures.mkdir(parents=True, exist_ok=True)
-            write_whole(self.config, yaml.safe_dump(to_mapping(config), sort_keys=False))
+            write_text_whole(self.config, yaml.safe_dump(to_mapping(config), sort_keys=False))
         except OSError as error:
             raise UserError(f"{self.root}: cannot be written ({error.strerror}); give another --output") from None
 
@@ -60,17 +61,10 @@ class RunFolder:
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write the final numbers, which also marks the run as finished."""
-        write_whole(self.metrics, json.dumps(metrics, indent=2) + "\n")
+        write_text_whole(self.metrics, json.dumps(metrics, indent=2) + "\n")
 
     def _check_same(self, config: TrainConfig) -> None:
         theirs, ours = to_mapping(self.read_config()), to_mapping(config)
         differing = [f"{key} {theirs[key]}" for key in ours if theirs[key] != ours[key]]
         if differing:
             raise UserError(f"{self.root}: holds an unfinished run with {', '.join(differing)}; give another --output")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that a crash leaves the old one or the new one, never a part."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

@@ -42,11 +42,15 @@ class CheckpointStore:
             return self._file(trial_id) if self._file(trial_id).exists() else None
         return copy if self.remote.download(trial_id + SUFFIX, copy) else None
 
+    def has(self, trial_id: str) -> bool:
+        """Whether the trial's file is there."""
+        return self._file(trial_id).exists() if self.remote is None else self.remote.size(trial_id + SUFFIX) is not None
+
     def keep_only(self, trial_ids: Collection[str]) -> None:
         """Delete the checkpoints of all other trials."""
         names = self.remote.names() if self.remote else [file.name for file in self.folder.glob("*" + SUFFIX)]
         for name in names:
-            if name.removesuffix(SUFFIX) not in trial_ids:
+            if name.endswith(SUFFIX) and name.removesuffix(SUFFIX) not in trial_ids:
                 if self.remote:
                     self.remote.delete(name)
                 else:

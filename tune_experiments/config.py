@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cifar_core.config import RangeTestConfig, TrainConfig
+from cifar_core.config import MAX_SEED, RangeTestConfig, TrainConfig
 from cifar_core.errors import UserError
 from cifar_core.options import (
     Parser,
@@ -17,8 +17,10 @@ from cifar_core.options import (
     read_yaml,
     to_mapping,
 )
+from tune_experiments.early_stopping import Scheduler, rungs
 
 PRESETS = Path(__file__).parent / "presets"
+EMA_EPOCHS = 0.5  # the average's span in a search whose rungs look at it, where none is given
 SEARCHED = ("max_lr", "l1_factor", "peak_epoch")  # a search sets these itself
 
 
@@ -31,9 +33,24 @@ class SearchConfig:
     startup_trials: int = option(
         10, "trials that Optuna knows before its model takes over from random draws", at_least=1
     )
-    scheduler: Literal["asha", "none"] = option("asha", "asha stops trials that are behind at a rung; none runs all")
-    grace_period: int = option(3, "epochs before the first rung", at_least=1)
-    reduction_factor: float = option(3.0, "a rung keeps the best 1/factor and multiplies epochs by it", at_least=1.1)
+    scheduler: Scheduler = option(
+        "asha",
+        "asha stops trials that are behind at a rung by the accuracy of their averaged weights; stock-asha is Ray's, "
+        "by validation accuracy; none runs all to the end",
+    )
+    grace_period: int | None = option(
+        None, "epochs before the first rung; none is a twelfth of the schedule", at_least=1
+    )
+    reduction_factor: float = option(
+        2.5, "a rung keeps about the best 1/factor; rungs of stock-asha are this factor apart too", at_least=1.1
+    )
+    audit: float = option(
+        0.1,
+        "share of the trials behind at a rung that run to the end all the same, out of the selection, to show what "
+        "early stopping loses",
+        at_least=0,
+        at_most=1,
+    )
 
     max_lr_range: tuple[float, float] | None = option(
         None, "bounds of max_lr; none takes them from an LR range test", above=0
@@ -45,13 +62,23 @@ class SearchConfig:
         None, "bounds of peak_epoch; none is the first epoch to three quarters of the schedule", at_least=0
     )
 
+    confirm_top: int = option(
+        3,
+        "best trials that are trained again with fresh seeds, beside the seed's setting, before the test set is "
+        "opened; 0 confirms none and leaves it closed",
+        at_least=0,
+    )
+    confirm_seeds: int = option(5, "fresh seeds of each setting that is confirmed", at_least=2)
+
     cpus_per_trial: int = option(1, "CPU cores, and threads, of each trial", at_least=1)
     gpus_per_trial: float | None = option(
         None, "GPUs of each trial, may be a fraction; none is 1 where there are GPUs", at_least=0
     )
     max_concurrent: int | None = option(None, "trials at a time; none is as many as fit", at_least=1)
     max_failures: int = option(2, "how often a trial whose worker died starts again from its checkpoint", at_least=0)
-    time_budget: float | None = option(None, "seconds after which the search stops; --resume goes on", above=0)
+    time_budget: float | None = option(
+        None, "seconds after which the search, with its confirmation, stops; --resume goes on", above=0
+    )
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -77,6 +104,20 @@ class Plan:
             raise UserError("val_size is 0; a search selects on validation images and never on the test set")
         if self.search.peak_epoch_range and self.search.peak_epoch_range[1] > self.train.epochs:
             raise UserError(f"peak_epoch_range ends above epochs ({self.train.epochs})")
+        highest = MAX_SEED - self.search.confirm_seeds
+        if self.search.confirm_top and self.train.seed > highest:
+            raise UserError(f"seed is {self.train.seed}; it must be at most {highest}: confirm_seeds more follow it")
+
+    @property
+    def rungs(self) -> list[int]:
+        """The epochs at which trials are judged."""
+        search = self.search
+        return rungs(search.scheduler, search.grace_period, search.reduction_factor, self.train.epochs)
+
+    @property
+    def fresh_seeds(self) -> list[int]:
+        """The seeds of the confirmation: those after the search's own."""
+        return [self.train.seed + number for number in range(1, self.search.confirm_seeds + 1)]
 
     def to_mapping(self) -> dict[str, Any]:
         """Plain YAML types; `from_mapping` of it gives an equal plan."""

@@ -1,14 +1,13 @@
 """The experiment folder: its files, its lock, and writing them whole."""
 
 import hashlib
-import os
 import platform
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,13 +21,16 @@ from filelock import FileLock, Timeout
 from cifar_core.errors import UserError
 from cifar_core.options import read_yaml, to_mapping
 from cifar_core.user_cache import cache_folder
+from cifar_core.whole_file import PART, write_text_whole, write_whole
 from tune_experiments.checkpoint_store import CheckpointStore
 from tune_experiments.config import SECTIONS, Plan
-from tune_experiments.ledger import LEDGER, Trial, TrialState
+from tune_experiments.lease import Lease
+from tune_experiments.ledger import CONFIRM_LEDGER, LEDGER, Trial, TrialState
+from tune_experiments.publisher import Publisher
 from tune_experiments.records import epochs_frame, leaderboard, trials_frame
-from tune_experiments.remote_folder import Publisher, RemoteFolder, is_uri
+from tune_experiments.remote_folder import RemoteFolder, is_uri
 
-FORMAT = 1
+FORMAT = 2
 PLAN_FILE = "search.yaml"
 RANGE_TEST_FILE = "lr_range_test.json"
 CHECKPOINTS = "checkpoints"
@@ -56,7 +58,7 @@ class Experiment:
             raise UserError(f"name is {name!r}; it must be letters, digits, '.', '_' and '-'")
         experiment = cls._located(storage, name)
         if _there(lambda: _in_use(experiment.path)) or (experiment.remote and experiment.remote.size(PLAN_FILE)):
-            raise UserError(f"{experiment}: this name is taken; choose another --name, or go on with --resume {name}")
+            raise experiment._taken()
         return experiment
 
     @classmethod
@@ -91,18 +93,24 @@ class Experiment:
         key = hashlib.sha256(f"{remote.file_system.type_name} {remote.path}".encode()).hexdigest()[:12]
         return cls(cache_folder() / "experiments" / key / name, remote.child(name))
 
+    def _taken(self) -> UserError:
+        name = self.path.name
+        return UserError(f"{self}: this name is taken; choose another --name, or go on with --resume {name}")
+
     def _fetch(self, remote: RemoteFolder) -> None:
-        here = self.ledger.stat().st_size if self.ledger.exists() else -1
-        if (remote.size(LEDGER) or 0) > here or not self.plan_file.exists():
-            self.study.unlink(missing_ok=True)  # of the ledger that is replaced
-            for name in (PLAN_FILE, RANGE_TEST_FILE, LEDGER):
+        ledgers = LEDGER, CONFIRM_LEDGER  # the second is told only once the first has ended
+        here = [self.file(name).stat().st_size if self.file(name).exists() else -1 for name in ledgers]
+        if [remote.size(name) or 0 for name in ledgers] > here or not self.plan_file.exists():
+            for file in (self.study, self.file(CONFIRM_LEDGER)):
+                file.unlink(missing_ok=True)  # of the ledger that is replaced
+            for name in (PLAN_FILE, RANGE_TEST_FILE, *ledgers):
                 if remote.size(name) is not None:
                     self.path.mkdir(parents=True, exist_ok=True)
                     remote.download(name, self.path / name)
 
     def __str__(self) -> str:
         """Where a user finds it."""
-        return f"{self.remote.file_system.type_name}://{self.remote.path}" if self.remote else str(self.path)
+        return str(self.remote or self.path)
 
     @property
     def how_to_resume(self) -> str:
@@ -182,7 +190,7 @@ class Experiment:
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-        write_whole(self.plan_file, lambda path: path.write_text(text, encoding="utf-8"))
+        write_text_whole(self.plan_file, text)
 
     def read_sections(self) -> dict[str, Any]:
         """The plan's sections in `search.yaml`; raises `UserError` for another version's file or a broken one."""
@@ -211,21 +219,30 @@ class Experiment:
             checkpoint = self.checkpoints.fetch(best.trial_id, Path(temporary) / best.trial_id)
             if checkpoint:
                 write_whole(folder / "checkpoint.pt", lambda path: shutil.copyfile(checkpoint, path))
-        config = yaml.safe_dump(to_mapping(best.setting.applied_to(plan.train)), sort_keys=False)
-        write_whole(folder / "config.yaml", lambda path: path.write_text(config, encoding="utf-8"))
+        config = yaml.safe_dump(to_mapping(best.applied_to(plan.train)), sort_keys=False)
+        write_text_whole(folder / "config.yaml", config)
 
-    def drop_checkpoints(self, trials: Sequence[Trial]) -> None:
-        """Delete the checkpoints that neither a resume nor the best trials need."""
-        needed = {trial.trial_id for trial in trials if not trial.ended}
+    def drop_checkpoints(self, trials: Sequence[Trial], others: Collection[str] = ()) -> None:
+        """Delete the checkpoints that neither a resume nor the best trials need, but for `others`, by their ids."""
+        needed = {trial.trial_id for trial in trials if not trial.ended} | set(others)
         self.checkpoints.keep_only(needed | {trial.trial_id for trial in best_first(trials)[:CHECKPOINTS_KEPT]})
 
     @contextmanager
     def published(self) -> Iterator[Publisher | None]:
-        """While the block runs, the folder below the URI follows the one here; nothing to do without a URI."""
+        """While the block runs, the folder below the URI follows the one here; nothing to do without a URI.
+
+        Raises:
+            UserError: another search is at work below the URI, or has begun one of this name since we looked.
+        """
         if self.remote is None:
             yield None
-        else:
-            with Publisher(self.path, self.remote) as publisher:
+            return
+        with Lease(self.remote) as lease:
+            is_new = not self.plan_file.exists()
+            self._fetch(self.remote)  # the last holder may have gone on since `open`
+            if is_new and self.plan_file.exists():
+                raise self._taken()
+            with Publisher(self.path, self.remote, lease) as publisher:
                 yield publisher
 
 
@@ -240,7 +257,7 @@ def _in_use(path: Path) -> bool:
     """Whether a folder holds more than a start that was killed before it wrote its plan."""
     if not path.is_dir():
         return path.exists()
-    return any(file.name not in (".lock", CHECKPOINTS) and file.suffix != ".part" for file in path.iterdir())
+    return any(file.name not in (".lock", CHECKPOINTS) and file.suffix != PART for file in path.iterdir())
 
 
 def _there(question: Callable[[], bool]) -> bool:
@@ -255,15 +272,6 @@ def best_first(trials: Sequence[Trial]) -> list[Trial]:
     """The completed trials by score; the earlier one first where two are equal."""
     completed = [trial for trial in trials if trial.state is TrialState.COMPLETED]
     return sorted(completed, key=lambda trial: -(trial.score or 0.0))
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file so that readers, a crash and a power cut see the old one or the new one."""
-    temporary = path.with_name(path.name + ".part")
-    write(temporary)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def git_revision() -> str | None:

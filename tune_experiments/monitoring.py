@@ -1,31 +1,64 @@
-"""What the terminal shows while a search runs: a bar on a terminal, plain lines elsewhere."""
+"""What the terminal shows while trials run: a bar on a terminal, plain lines elsewhere."""
 
 import sys
 import time
-from typing import TextIO
+from collections.abc import Callable, Sequence
+from typing import Protocol, TextIO
 
 from tqdm import tqdm
 
 from tune_experiments.experiment import best_first
 from tune_experiments.ledger import Trial, TrialState, count_states
-from tune_experiments.search_state import SearchState
+
+
+class Watched(Protocol):
+    """Trials, and how many there are to be."""
+
+    @property
+    def trials(self) -> Sequence[Trial]:
+        """Those that there are."""
+
+    @property
+    def num_samples(self) -> int:
+        """How many are asked for."""
+
+
+def best_so_far(trials: Sequence[Trial]) -> str:
+    """The best score, as part of a line."""
+    best = best_first(trials)
+    return f"best {best[0].score:.1%}" if best else "no trial completed yet"
 
 
 class Progress:
-    """Trials ended of those asked for, the states, the best so far, and the time that is left."""
+    """Trials ended of those asked for, the states, how it stands, and the time that is left.
 
-    def __init__(self, state: SearchState, stream: TextIO | None = None) -> None:
+    Args:
+        state: what is watched.
+        unit: what its trials are called.
+        standing: says how it stands, in some words.
+        stream: the terminal, or what takes its place; none is standard error.
+    """
+
+    def __init__(
+        self,
+        state: Watched,
+        unit: str = "trial",
+        standing: Callable[[Sequence[Trial]], str] = best_so_far,
+        stream: TextIO | None = None,
+    ) -> None:
         self.state = state
+        self.unit = unit
+        self.standing = standing
         self.stream = stream or sys.stderr
         self.started_at = time.monotonic()
         self.ended_before = self._ended()
         self.bar = tqdm(
             total=state.num_samples,
             initial=self.ended_before,
-            unit="trial",
+            unit=unit,
             file=self.stream,
             disable=not self.stream.isatty(),
-            bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} trials [{elapsed}{postfix}]",
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {unit}s [{elapsed}{postfix}]",
         )
 
     def update(self, trial: Trial) -> None:
@@ -33,7 +66,7 @@ class Progress:
         ended = self._ended()
         if self.bar.disable and trial.ended:
             print(
-                f"{self._describe(trial)} | {ended}/{self.state.num_samples} trials, {self._outlook()}",
+                f"{self._describe(trial)} | {ended}/{self.state.num_samples} {self.unit}s, {self._outlook()}",
                 file=self.stream,
             )
             self.stream.flush()
@@ -55,14 +88,13 @@ class Progress:
 
     def _outlook(self) -> str:
         counts = count_states(self.state.trials)
-        best = best_first(self.state.trials)
         parts = [
             f"{counts[state]} {state.value}" for state in (TrialState.COMPLETED, TrialState.STOPPED) if counts[state]
         ]
         parts += [
             f"{counts[state]} {state.value}" for state in (TrialState.DIVERGED, TrialState.FAILED) if counts[state]
         ]
-        parts.append(f"best {best[0].score:.1%}" if best else "no trial completed yet")
+        parts += filter(None, [self.standing(self.state.trials)])
         left = self._seconds_left()
         if left is not None:
             parts.append(f"about {_duration(left)} left")

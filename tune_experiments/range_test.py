@@ -10,22 +10,20 @@ from cifar_core.config import RangeTestConfig, TrainConfig
 from cifar_core.datasets import TrainingData
 from cifar_core.figures.lr_range import lr_range
 from cifar_core.lr_range_test import Curve, RangeTest, suggest_range, sweep, sweep_configs
+from cifar_core.whole_file import write_text_whole, write_whole
 from tune_experiments.config import Plan
-from tune_experiments.experiment import Experiment, write_whole
+from tune_experiments.experiment import Experiment
 
 
-def find_max_lr_range(experiment: Experiment, plan: Plan, data: "ObjectRef[TrainingData]") -> tuple[float, float]:
-    """The range that the experiment's range test suggests; runs the test where its result is not there yet."""
-    result_file = experiment.range_test
-    if result_file.exists():
-        result = RangeTest.from_json(result_file.read_text(encoding="utf-8"))
-    else:
-        result = _run(plan, data)
-        figure = lr_range(result)
-        write_whole(experiment.file("lr_range_test.png"), lambda path: figure.savefig(path, format="png"))
-        write_whole(result_file, lambda path: path.write_text(result.to_json(), encoding="utf-8"))
-        print(_describe(result), flush=True)
-    return result.suggestion.max_lr_range
+def ensure_range_test(experiment: Experiment, plan: Plan, data: "ObjectRef[TrainingData]") -> None:
+    """Run the range test where its result is not in the experiment's folder yet."""
+    if experiment.range_test.exists():
+        return
+    result = _run(plan, data)
+    figure = lr_range(result)
+    write_whole(experiment.file("lr_range_test.png"), lambda path: figure.savefig(path, format="png"))
+    write_text_whole(experiment.range_test, result.to_json())
+    print(_describe(result), flush=True)
 
 
 def _run(plan: Plan, data: "ObjectRef[TrainingData]") -> RangeTest:

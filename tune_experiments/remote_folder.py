@@ -1,22 +1,18 @@
-"""A folder below a URI (s3://, gs://, …), and a thread that keeps it equal to a folder here."""
+"""A folder below a URI (s3://, gs://, …), for reading and writing whole files."""
 
-import threading
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from urllib.parse import parse_qs, urlsplit
 
 import pyarrow.fs
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from cifar_core.errors import UserError
+from cifar_core.whole_file import PART
 
-PASS_EVERY = 1.0  # seconds
-GIVE_UP_AFTER = 60.0  # seconds without one pass that worked
 SECRETS = ("secret", "token", "password", "sig")  # in the names of a URI's query
-PRIVATE = (".part", ".lock", "-journal")  # endings of files that are nobody's business elsewhere
+OBJECT_STORES = ("s3", "gcs", "abfs")  # pyarrow's names for those that show a file only once it is whole
 
 
 def is_uri(location: str) -> bool:
@@ -45,7 +41,13 @@ class RemoteFolder:
             file_system.get_file_info(path)
         except (OSError, ValueError) as error:
             raise UserError(f"{uri.split('?')[0]}: cannot be used as storage ({_one_line(error)})") from None
+        if not path:
+            raise UserError(f"{uri.split('?')[0]}: cannot be used as storage (it names no bucket)")
         return cls(file_system, path.rstrip("/"))
+
+    def __str__(self) -> str:
+        """Its URI, without what the store's options were."""
+        return f"{self.file_system.type_name}://{self.path}"
 
     @property
     def parent(self) -> str:
@@ -63,16 +65,38 @@ class RemoteFolder:
 
     def names(self) -> list[str]:
         """The files in the folder."""
+        return list(self.modified())
+
+    def modified(self) -> dict[str, float]:
+        """The files in the folder, each with the Unix time of its last change by the store's clock."""
         infos = self.file_system.get_file_info(FileSelector(self.path, allow_not_found=True))
-        return [info.base_name for info in infos if info.type is FileType.File]
+        return {info.base_name: info.mtime_ns / 1e9 for info in infos if info.type is FileType.File}
 
     def upload(self, file: Path, name: str) -> None:
-        """Put a file into the folder, which is made where it is missing."""
+        """Put a file into the folder; raises as `write` does."""
+        self.write(name, file.read_bytes())
+
+    def write(self, name: str, content: bytes) -> None:
+        """Put a file into the folder, which is made where it is missing; raises `OSError`.
+
+        An object store shows a file when its stream is closed, which even an exception does: so everything is handed
+        over in one call. Elsewhere a file that is being written can be seen, and so has another name until it is whole.
+        """
         target = f"{self.path}/{name}"
+        written = target if self.file_system.type_name in OBJECT_STORES else target + PART
         self.file_system.create_dir(target.rpartition("/")[0], recursive=True)
-        with file.open("rb") as source, self.file_system.open_output_stream(target) as sink:
-            while chunk := source.read(1 << 22):
-                sink.write(chunk)
+        with self.file_system.open_output_stream(written) as sink:
+            sink.write(content)
+        if written != target:
+            self.file_system.move(written, target)
+
+    def read(self, name: str) -> bytes | None:
+        """What a file holds; None where it is not there."""
+        try:
+            with self.file_system.open_input_stream(f"{self.path}/{name}") as source:
+                return bytes(source.read())
+        except FileNotFoundError:
+            return None
 
     def download(self, name: str, file: Path) -> bool:
         """Fetch a file; False where it is not there."""
@@ -84,52 +108,12 @@ class RemoteFolder:
         return True
 
     def delete(self, name: str) -> None:
-        """Delete a file."""
-        self.file_system.delete_file(f"{self.path}/{name}")
+        """Delete a file, which may be gone."""
+        with suppress(FileNotFoundError):
+            self.file_system.delete_file(f"{self.path}/{name}")
 
 
 _HERE = pyarrow.fs.LocalFileSystem()
-
-
-class Publisher:
-    """While the block runs, uploads whatever changes in `folder`; when it ends, once more."""
-
-    def __init__(self, folder: Path, remote: RemoteFolder) -> None:
-        self.folder = folder
-        self.remote = remote
-        self.uploaded: dict[str, tuple[int, int]] = {}
-        self.worked_at = time.monotonic()
-        self.error: OSError | None = None  # that has lasted for `GIVE_UP_AFTER`
-        self.ended = threading.Event()
-        self.thread = threading.Thread(target=self._keep_publishing, daemon=True)
-
-    def __enter__(self) -> "Publisher":
-        self.thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.ended.set()
-        self.thread.join()
-        self.publish()
-
-    def publish(self) -> None:
-        """Upload the files that changed since the last pass; raises `OSError`."""
-        for file in sorted(self.folder.rglob("*")):
-            with suppress(FileNotFoundError):  # replaced by its next version just now
-                name, stat = file.relative_to(self.folder).as_posix(), file.stat()
-                version = stat.st_mtime_ns, stat.st_size
-                if file.is_file() and not name.endswith(PRIVATE) and self.uploaded.get(name) != version:
-                    self.remote.upload(file, name)
-                    self.uploaded[name] = version
-
-    def _keep_publishing(self) -> None:
-        while not self.ended.wait(PASS_EVERY):
-            try:
-                self.publish()
-                self.worked_at = time.monotonic()
-            except OSError as error:
-                if time.monotonic() - self.worked_at > GIVE_UP_AFTER:
-                    self.error = error
 
 
 def _holds_secret(uri: str) -> bool:

@@ -1,9 +1,7 @@
 """One search from its plan to its leaderboard. Each stage leaves its files in the experiment folder."""
 
-import math
 import os
 import time
-from contextlib import suppress
 from dataclasses import replace
 from enum import IntEnum
 
@@ -11,25 +9,29 @@ import ray
 import torch
 from ray import ObjectRef
 
-from cifar_core.datasets import TrainingData, load_training_data
+from cifar_core.datasets import TrainingData, check_test_data, load_training_data
 from cifar_core.device import resolve_compute
 from cifar_core.errors import UserError
 from tune_experiments import runtime
-from tune_experiments.config import Plan
-from tune_experiments.early_stopping import SuccessiveHalving, rungs
+from tune_experiments.config import EMA_EPOCHS, Plan
+from tune_experiments.confirm import build_confirmation, confirm, settle
+from tune_experiments.confirmation import ConfirmLedger
+from tune_experiments.early_stopping import Audit, SuccessiveHalving, judges_by_average
 from tune_experiments.experiment import Experiment, best_first
-from tune_experiments.ledger import Ledger, Trial
+from tune_experiments.extension import searched_space
+from tune_experiments.keeper import Keeper
+from tune_experiments.ledger import CONFIRM_LEDGER, Ledger, Trial
 from tune_experiments.monitoring import Progress
-from tune_experiments.range_test import find_max_lr_range
-from tune_experiments.remote_folder import Publisher
+from tune_experiments.nodes import common_precision, require_shared_folder
+from tune_experiments.publisher import Publisher
+from tune_experiments.range_test import ensure_range_test
 from tune_experiments.runtime import Cluster
-from tune_experiments.search_space import SearchSpace, default_peak_range, seed_setting
+from tune_experiments.search_space import SearchSpace, seed_setting
 from tune_experiments.search_state import SearchState
 from tune_experiments.searcher import OptunaProposer, Proposer, RandomProposer, StudyFile
 from tune_experiments.summary import describe_end, describe_start
-from tune_experiments.tuning import run_trials
-
-TABLES_EVERY = 5.0  # seconds at least; the ledger has every epoch at once, the tables follow
+from tune_experiments.tuning import Site, run_trials
+from tune_experiments.verdict import Verdict
 
 
 class ExitCode(IntEnum):
@@ -46,62 +48,73 @@ def run_search(experiment: Experiment, plan: Plan, address: str | None, dashboar
     Raises:
         UserError: the data, the devices, the folder or the cluster are not what the plan needs.
     """
-    if not address:
+    if address:
+        address = runtime.find_cluster(address)
+    else:
         _check_devices_here(plan)
     data = load_training_data(plan.train)
+    if plan.search.confirm_top:
+        _check_test_data(plan)
     experiment.make()
     with experiment.lock(), experiment.published() as publisher:
+        ledgers = Ledger(experiment.ledger), ConfirmLedger(experiment.file(CONFIRM_LEDGER))
         experiment.write_plan(plan, data.fingerprint)  # before Ray, which takes seconds: from here on it can be resumed
         with runtime.ray_cluster(address, dashboard, experiment.how_to_resume) as cluster:
-            return _run_on(cluster, experiment, plan, data, publisher)
+            return _run_on(cluster, experiment, plan, data, ledgers, publisher)
 
 
 def _run_on(
-    cluster: Cluster, experiment: Experiment, plan: Plan, data: TrainingData, publisher: Publisher | None
+    cluster: Cluster,
+    experiment: Experiment,
+    plan: Plan,
+    data: TrainingData,
+    ledgers: tuple[Ledger, ConfirmLedger],
+    publisher: Publisher | None,
 ) -> ExitCode:
-    slots = cluster.slots(plan.search)
     plan = on_cluster(plan, cluster)
+    slots = cluster.slots(plan.search)
+    if cluster.nodes > 1 and not experiment.remote:
+        require_shared_folder(experiment.path, plan.search)
     experiment.write_plan(plan, data.fingerprint)
     print(describe_start(experiment, plan, data, cluster, slots), flush=True)
-    shared = ray.put(data)  # once per node, mapped by every trial
-    space = _space(experiment, plan, shared)
+    site = Site(plan, experiment, ray.put(data), slots, publisher)
+    space = _space(experiment, plan, site.data)
     study = StudyFile(experiment.study, space.including(seed_setting(plan.train)))
-    state = build_state(Ledger(experiment.ledger), plan, space)
-    started = time.monotonic()
+    state = build_state(ledgers[0], plan, space)
+    budget = Budget(plan.search.time_budget)
     if state.remaining:
-        keeper = Keeper(experiment, state, study, publisher)
-        run_trials(plan, state, shared, experiment, slots, keeper.on_report)
-        keeper.close()
+        _search(site, state, study, ledgers[1], budget)
     finish(experiment, plan, state, study)
-    print(describe_end(experiment, plan, state))
-    return _exit_code(plan, state, time.monotonic() - started)
+    verdict = _confirm(site, state, ledgers[1], budget)
+    print(describe_end(experiment, plan, state, verdict))
+    return exit_code(state, verdict, budget)
 
 
 def on_cluster(plan: Plan, cluster: Cluster) -> Plan:
     """The plan with what `auto` and `none` mean on this cluster, so that a trial can be run again elsewhere alike."""
-    gpus = cluster.gpus_per_trial(plan.search)
-    device = plan.train.device if plan.train.device != "auto" else "cuda" if gpus else "cpu"
-    return replace(
-        plan,
-        train=replace(
-            plan.train,
-            device=device,
-            threads=plan.search.cpus_per_trial,
-            data_dir=plan.train.data_dir.expanduser().resolve(),
-        ),
-        search=replace(plan.search, gpus_per_trial=gpus),
+    gpus = cluster.gpus_per_trial(plan.search, plan.train.device)
+    search = replace(plan.search, gpus_per_trial=gpus)
+    train = replace(
+        plan.train,
+        device=plan.train.device if plan.train.device != "auto" else "cuda" if gpus else "cpu",
+        threads=search.cpus_per_trial,
+        ema_epochs=plan.train.ema_epochs or (EMA_EPOCHS if judges_by_average(plan.search.scheduler) else 0.0),
+        data_dir=plan.train.data_dir.expanduser().resolve(),
     )
+    precision = common_precision(train, search, cluster.nodes)
+    return replace(plan, train=replace(train, precision=precision), search=search)
 
 
 def build_state(ledger: Ledger, plan: Plan, space: SearchSpace) -> SearchState:
     """The search over a ledger, new or not."""
     search, epochs = plan.search, plan.train.epochs
-    levels = rungs(search.grace_period, search.reduction_factor, epochs) if search.scheduler == "asha" else []
-    halving = SuccessiveHalving(levels, search.reduction_factor)
+    halving = SuccessiveHalving(plan.rungs, search.reduction_factor)
     proposer: Proposer = RandomProposer(space, plan.train.seed)
     if search.searcher == "optuna":
         proposer = OptunaProposer(space, plan.train.seed, search.startup_trials)
-    return SearchState(ledger, proposer, halving, seed_setting(plan.train), epochs, search.num_samples)
+    audit = Audit(search.audit, plan.train.seed)
+    reference = seed_setting(plan.train)
+    return SearchState(ledger, proposer, halving, reference, epochs, search.num_samples, search.scheduler, audit)
 
 
 def _check_devices_here(plan: Plan) -> None:
@@ -114,44 +127,58 @@ def _check_devices_here(plan: Plan) -> None:
     resolve_compute(plan.train)  # raises for any other device or precision that is not here
 
 
+def _check_test_data(plan: Plan) -> None:
+    try:
+        check_test_data(plan.train)
+    except UserError as error:
+        raise UserError(f"{error}; --confirm-top 0 goes without") from None
+
+
 def _space(experiment: Experiment, plan: Plan, data: "ObjectRef[TrainingData]") -> SearchSpace:
-    search = plan.search
-    return SearchSpace(
-        max_lr=search.max_lr_range or find_max_lr_range(experiment, plan, data),
-        l1_factor=search.l1_factor_range,
-        peak_epoch=search.peak_epoch_range or default_peak_range(plan.train.epochs),
-    )
+    if not plan.search.max_lr_range:
+        ensure_range_test(experiment, plan, data)
+    return searched_space(experiment, plan)
 
 
-class Keeper:
-    """Keeps the experiment's files and the terminal up with the trials."""
+class Budget:
+    """The seconds that a search may take, its confirmation included, from when this is made."""
 
-    def __init__(
-        self, experiment: Experiment, state: SearchState, study: StudyFile, publisher: Publisher | None
-    ) -> None:
-        self.experiment = experiment
-        self.state = state
-        self.publisher = publisher
-        self.progress = Progress(state)
-        self.study = study
-        self.written_at = -math.inf
+    def __init__(self, seconds: float | None) -> None:
+        self.seconds = seconds
+        self.started_at = time.monotonic()
 
-    def on_report(self, trial: Trial) -> None:
-        """A trial reported an epoch or ended; raises `OSError` where the storage is gone."""
-        if self.publisher and self.publisher.error:
-            raise self.publisher.error
-        if trial.ended:
-            with suppress(OSError):  # a view that is locked, a file that cannot go yet: a later trial's end will do
-                self.study.add(trial)
-                self.experiment.drop_checkpoints(self.state.trials)
-        if time.monotonic() - self.written_at > TABLES_EVERY:
-            self.experiment.write_tables(self.state.trials)
-            self.written_at = time.monotonic()
-        self.progress.update(trial)
+    @property
+    def left(self) -> float | None:
+        """What is left of them, below 0 once they are over; none where there is no limit."""
+        return None if self.seconds is None else self.seconds - (time.monotonic() - self.started_at)
 
-    def close(self) -> None:
-        """Leave the terminal as it is."""
-        self.progress.close()
+    @property
+    def is_spent(self) -> bool:
+        """Whether nothing is left."""
+        return self.left is not None and self.left <= 0
+
+
+def _search(site: Site, state: SearchState, study: StudyFile, runs: ConfirmLedger, budget: Budget) -> None:
+    experiment = site.experiment
+
+    def on_end(trial: Trial) -> None:
+        study.add(trial)
+        experiment.drop_checkpoints(state.trials, runs.trials)  # a confirmation that goes on wants those of its runs
+
+    keeper = Keeper(Progress(state), site.publisher, lambda: experiment.write_tables(state.trials), on_end)
+    run_trials(site, state, keeper.on_report, budget.left)
+    keeper.close()
+
+
+def _confirm(site: Site, state: SearchState, runs: ConfirmLedger, budget: Budget) -> Verdict | None:
+    """None where there is nothing to confirm, or the search is not at its end."""
+    if not site.plan.search.confirm_top or state.unfinished or not best_first(state.trials):
+        return None
+    confirmation = build_confirmation(runs, site.plan, state.trials)
+    verdict = confirm(confirmation, site, budget.left)
+    if verdict.finished:
+        settle(confirmation, site.experiment, site.plan, state.trials)
+    return verdict
 
 
 def finish(experiment: Experiment, plan: Plan, state: SearchState, study: StudyFile) -> None:
@@ -164,8 +191,9 @@ def finish(experiment: Experiment, plan: Plan, state: SearchState, study: StudyF
         experiment.write_best(best, plan)
 
 
-def _exit_code(plan: Plan, state: SearchState, elapsed: float) -> ExitCode:
-    if state.unfinished and not state.hopeless:
-        budget = plan.search.time_budget
-        return ExitCode.DONE if budget and elapsed >= budget else ExitCode.INTERRUPTED
+def exit_code(state: SearchState, verdict: Verdict | None, budget: Budget) -> ExitCode:
+    """How a search ended; one that its time budget cut short went as far as it was asked to."""
+    cut_short = not verdict.finished if verdict else state.unfinished and not state.hopeless
+    if cut_short:
+        return ExitCode.DONE if budget.is_spent else ExitCode.INTERRUPTED
     return ExitCode.DONE if best_first(state.trials) else ExitCode.NOTHING_COMPLETED

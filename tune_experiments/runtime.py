@@ -3,8 +3,6 @@
 import logging
 import os
 import signal
-import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,11 +11,13 @@ from typing import Any, NoReturn
 
 import ray
 from ray._common.utils import get_default_ray_temp_dir
+from ray._private.services import canonicalize_bootstrap_address_or_die
 from ray.exceptions import RayError
 from ray.tune import TuneError
 
 from cifar_core.errors import UserError
 from tune_experiments.config import SearchConfig
+from tune_experiments.ray_watch import dead_processes, ends_with_ray, knock, silence_of
 from tune_experiments.reaper import watched
 
 ENVIRONMENT = {
@@ -30,8 +30,6 @@ ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # we name the ones that we want
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",  # we resume from the ledger
 }
-VITAL = {"raylet", "gcs_server"}  # of Ray's own processes: without them nothing goes on
-EXIT_RAY_LOST = 1
 
 
 class ClusterError(Exception):
@@ -47,15 +45,15 @@ class Cluster:
     nodes: int
     dashboard_url: str | None
 
-    def gpus_per_trial(self, search: SearchConfig) -> float:
-        """What was asked for, or one where there are GPUs."""
+    def gpus_per_trial(self, search: SearchConfig, device: str) -> float:
+        """What was asked for, or one where there are GPUs and `device` may be one of them."""
         if search.gpus_per_trial is not None:
             return search.gpus_per_trial
-        return 1.0 if self.gpus else 0.0
+        return 1.0 if self.gpus and device in ("auto", "cuda") else 0.0
 
     def slots(self, search: SearchConfig) -> int:
         """How many trials run at a time; raises `UserError` where not even one fits."""
-        gpus = self.gpus_per_trial(search)
+        gpus = search.gpus_per_trial or 0.0
         fitting = self.cpus // search.cpus_per_trial
         if gpus:
             fitting = min(fitting, int(self.gpus // gpus) if gpus >= 1 else self.gpus * int(1 / gpus + 1e-9))
@@ -68,10 +66,10 @@ class Cluster:
 
 @contextmanager
 def ray_cluster(address: str | None, dashboard: bool, how_to_resume: str) -> Iterator[Cluster]:
-    """Join the Ray cluster at `address` (`auto` or HOST:PORT), or start Ray here for as long as the block runs.
+    """Join the Ray cluster at `address` (see `find_cluster`), or start Ray here for as long as the block runs.
 
     A Ray that is started here has its dashboard on the loopback only, and goes when this process does. This process
-    goes when it does: a line then tells `how_to_resume`. SIGTERM is a `KeyboardInterrupt` in the block.
+    goes when Ray does: a line then tells `how_to_resume`. SIGTERM is a `KeyboardInterrupt` in the block.
 
     Raises:
         UserError: there is no cluster at the address.
@@ -80,7 +78,7 @@ def ray_cluster(address: str | None, dashboard: bool, how_to_resume: str) -> Ite
     os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
     if address:
         _join(address)
-        with _shut_down_after(), _failures_in_one_line():
+        with _shut_down_after(), ends_with_ray(silence_of(address), how_to_resume), _failures_in_one_line():
             yield _describe(None)
         return
     with watched(get_default_ray_temp_dir()), _shut_down_after():
@@ -92,7 +90,7 @@ def ray_cluster(address: str | None, dashboard: bool, how_to_resume: str) -> Ite
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-        with _ends_with_ray(how_to_resume), _failures_in_one_line():
+        with ends_with_ray(dead_processes, how_to_resume), _failures_in_one_line():
             yield _describe(context.dashboard_url)
 
 
@@ -110,33 +108,6 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 
 @contextmanager
-def _ends_with_ray(how_to_resume: str) -> Iterator[None]:
-    """End this process when Ray's vital ones are dead.
-
-    Left alone, the driver first blames the trials for it, which would then be in the ledger as failed, and aborts
-    after up to a minute. There is nothing to clean up: whatever happened is on the disk.
-    """
-    node: Any = ray._private.worker._global_node
-    left = threading.Event()
-
-    def watch() -> None:
-        while not left.wait(0.3):
-            dead = sorted(VITAL & {name for name, _ in node.dead_processes()})
-            if dead:
-                line = f"\nerror: Ray's {' and '.join(dead)} died; go on with {how_to_resume}"
-                print(line, file=sys.stderr, flush=True)
-                os._exit(EXIT_RAY_LOST)
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        left.set()
-        thread.join()
-
-
-@contextmanager
 def _shut_down_after() -> Iterator[None]:
     try:
         yield
@@ -144,13 +115,32 @@ def _shut_down_after() -> Iterator[None]:
         ray.shutdown()
 
 
+def find_cluster(address: str) -> str:
+    """HOST:PORT of the cluster at an address (`auto` or HOST:PORT), where something answers.
+
+    Ray itself would try for many minutes and then abort the process.
+
+    Raises:
+        UserError: there is none.
+    """
+    try:
+        found: str = canonicalize_bootstrap_address_or_die(address)
+        knock(found)
+    except (OSError, ValueError, OverflowError) as error:  # no such host, no answer; no address; no such port
+        raise _no_cluster(address, error) from None
+    return found
+
+
 def _join(address: str) -> None:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"address is {address}: no Ray cluster there ({next(iter(str(error).splitlines()), type(error).__name__)})"
-        ) from None
+        raise _no_cluster(address, error) from None
+
+
+def _no_cluster(address: str, error: Exception) -> UserError:
+    reason = next(iter(str(error).splitlines()), type(error).__name__)
+    return UserError(f"address is {address}: no Ray cluster there ({reason}); give auto or HOST:PORT")
 
 
 def _describe(dashboard: str | None) -> Cluster:

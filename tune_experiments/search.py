@@ -8,6 +8,7 @@ from cifar_core.errors import UserError, one_line_errors
 from cifar_core.options import Parser
 from tune_experiments.config import Plan, add_plan_options, preset_names, read_preset
 from tune_experiments.experiment import Experiment, default_name
+from tune_experiments.extension import extended_plan
 
 DESCRIPTION = """Search max_lr, l1_factor and peak_epoch of the CIFAR-10 recipe with Ray Tune.
 
@@ -17,7 +18,9 @@ The defaults below are those without a preset; a preset's own values are in tune
 An interrupted search goes on with --resume NAME; a finished one grows with --resume NAME --num-samples N.
 """
 DEFAULT_PRESET = "quick"
-MAY_CHANGE = {"num_samples", "max_concurrent", "time_budget", "max_failures", "data_dir"}  # when a search is resumed
+MAY_CHANGE = {  # when a search is resumed
+    "num_samples", "max_concurrent", "time_budget", "max_failures", "data_dir", "confirm_top", "confirm_seeds",
+}  # fmt: skip
 EXIT_FAULT = 1
 EXIT_INTERRUPTED = 130
 
@@ -35,6 +38,11 @@ def build_parser() -> Parser:
         help="where experiments are kept: a folder, or s3://bucket/path and the like (default: %(default)s)",
     )
     parser.add_argument("--resume", metavar="NAME|PATH", help="go on with an experiment, up to --num-samples in all")
+    parser.add_argument(
+        "--extend-space",
+        action="store_true",
+        help="with --resume and a larger --num-samples: move the bounds out at which the best trial lies",
+    )
     parser.add_argument("--address", metavar="auto|HOST:PORT", help="a Ray cluster to join (default: start Ray here)")
     parser.add_argument(
         "--dashboard", action=argparse.BooleanOptionalAction, default=True, help="start Ray's dashboard on 127.0.0.1"
@@ -69,6 +77,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _new(given: dict[str, Any]) -> tuple[Experiment, Plan]:
+    if given["extend_space"]:
+        raise UserError("--extend-space goes with --resume: a new search has no best trial yet")
     preset = DEFAULT_PRESET if given["preset"] is None else given["preset"]
     name = default_name(preset) if given["name"] is None else given["name"]
     plan = Plan.from_mapping(read_preset(preset), given, f"preset {preset}")
@@ -88,7 +98,7 @@ def _resumed(given: dict[str, Any]) -> tuple[Experiment, Plan]:
         for key in old:
             if old[key] != new[key] and key not in MAY_CHANGE:
                 raise UserError(f"{key} is {old[key]} in {experiment.path}; a search that is resumed cannot change it")
-    return experiment, after
+    return experiment, extended_plan(experiment, after) if given["extend_space"] else after
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Everything it knows is in the ledger, so building it over an existing ledger is 
 from collections import deque
 
 from cifar_core.history import EpochMetrics
-from tune_experiments.early_stopping import SuccessiveHalving
+from tune_experiments.early_stopping import Audit, Scheduler, SuccessiveHalving, rung_value
 from tune_experiments.ledger import Ledger, Trial, TrialState
 from tune_experiments.search_space import Setting
 from tune_experiments.searcher import Proposer
@@ -24,6 +24,8 @@ class SearchState:
         reference: the setting of the first trial, which is never stopped: the yardstick runs to its end.
         epochs: of the whole schedule.
         num_samples: trials to propose in all.
+        scheduler: says what of an epoch the rungs compare.
+        audit: which of the trials that are behind run on to the end.
     """
 
     def __init__(
@@ -34,6 +36,8 @@ class SearchState:
         reference: Setting,
         epochs: int,
         num_samples: int,
+        scheduler: Scheduler = "stock-asha",
+        audit: Audit = Audit(),  # noqa: B008  # frozen
     ) -> None:
         self.ledger = ledger
         self.proposer = proposer
@@ -41,6 +45,8 @@ class SearchState:
         self.reference = reference
         self.epochs = epochs
         self.num_samples = num_samples
+        self.scheduler = scheduler
+        self.audit = audit
         self.storage_error: OSError | None = None  # that ended the search: what is not written did not happen
         self.to_continue = deque(ledger.unfinished())
         self.ended_before = {trial.trial_id for trial in ledger.trials.values() if trial.ended}
@@ -98,9 +104,10 @@ class SearchState:
         trial = self.ledger.trials[trial_id]
         if not trial.ended and metrics.epoch > len(trial.epochs):
             state, reason = self._verdict(trial, metrics)
-            self.halving.record(trial_id, metrics.epoch, metrics.val_accuracy)
+            if trial.stopped_at is None:
+                self.halving.record(trial_id, metrics.epoch, rung_value(metrics, self.scheduler))
             self.ledger.add_epoch(trial_id, metrics, worker, state, reason)
-            if trial.ended:
+            if trial.stopped_at == metrics.epoch or (trial.ended and trial.stopped_at is None):
                 self.proposer.tell(trial)
         return trial
 
@@ -115,16 +122,23 @@ class SearchState:
     def _verdict(self, trial: Trial, metrics: EpochMetrics) -> tuple[TrialState, str]:
         if metrics.diverged:
             return TrialState.DIVERGED, f"the loss is not finite at epoch {metrics.epoch}"
-        if metrics.epoch >= self.epochs:
+        at_end = metrics.epoch >= self.epochs
+        if trial.stopped_at is not None:
+            return TrialState.STOPPED if at_end else TrialState.AUDITED, trial.reason
+        if at_end:
             return TrialState.COMPLETED, ""
         is_reference = trial.setting == self.reference
-        if is_reference or self.halving.keeps(trial.trial_id, metrics.epoch, metrics.val_accuracy):
+        value = rung_value(metrics, self.scheduler)
+        if is_reference or self.halving.keeps(trial.trial_id, metrics.epoch, value):
             return TrialState.RUNNING, ""
-        return TrialState.STOPPED, f"behind at the rung of epoch {metrics.epoch}"
+        reason = f"behind at the rung of epoch {metrics.epoch}"
+        if self.audit.picks(trial.trial_id):
+            return TrialState.AUDITED, f"{reason}; runs on for the audit"
+        return TrialState.STOPPED, reason
 
     def _relearn(self, trial: Trial) -> None:
         self.proposer.follow(trial)
-        for metrics in trial.epochs:
-            self.halving.record(trial.trial_id, metrics.epoch, metrics.val_accuracy)
-        if trial.ended:
+        for metrics in trial.epochs[: trial.stopped_at]:
+            self.halving.record(trial.trial_id, metrics.epoch, rung_value(metrics, self.scheduler))
+        if trial.ended or trial.stopped_at is not None:
             self.proposer.tell(trial)

@@ -25,6 +25,7 @@ STUDY = "search"
 OPTUNA_STATES = {
     TrialState.COMPLETED: OptunaState.COMPLETE,
     TrialState.STOPPED: OptunaState.PRUNED,
+    TrialState.AUDITED: OptunaState.PRUNED,
     TrialState.DIVERGED: OptunaState.PRUNED,
     TrialState.FAILED: OptunaState.FAIL,
 }
@@ -40,7 +41,7 @@ class Proposer(Protocol):
         """Take note of a trial that this proposer did not propose itself, or that is from before a resume."""
 
     def tell(self, trial: Trial) -> None:
-        """Take note of a trial's end."""
+        """Take note of a trial's end, or that it was stopped and runs on for the audit."""
 
 
 class RandomProposer:
@@ -102,7 +103,7 @@ class OptunaProposer:
         if asked is not None:
             for epoch, value in intermediate_values(trial).items():
                 asked.report(value, epoch)
-            self.study.tell(asked, trial.score, OPTUNA_STATES[trial.state])
+            self.study.tell(asked, trial.score, optuna_state(trial))
 
     def _ask(self) -> Setting:
         asked = self.study.ask(distributions(self.space))
@@ -120,17 +121,26 @@ def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
     }
 
 
+def optuna_state(trial: Trial) -> OptunaState:
+    """A trial that was stopped is pruned, whatever its audit showed."""
+    return OptunaState.PRUNED if trial.stopped_at is not None else OPTUNA_STATES[trial.state]
+
+
 def intermediate_values(trial: Trial) -> dict[int, float]:
-    """Validation accuracy by epoch; none of a diverged trial's, whose early epochs would flatter it."""
-    if trial.state is TrialState.DIVERGED:
+    """Validation accuracy by epoch, up to where it was stopped.
+
+    None of a diverged trial's, whose early epochs would flatter it.
+    """
+    if trial.state is TrialState.DIVERGED and trial.stopped_at is None:
         return {}
-    return {epoch.epoch: epoch.val_accuracy for epoch in trial.epochs}
+    return {epoch.epoch: epoch.val_accuracy for epoch in trial.epochs[: trial.stopped_at]}
 
 
 class StudyFile:
     """The study as an SQLite file for optuna-dashboard and importance: a view of the ledger's ended trials.
 
-    A file that cannot be read, such as one that a crash left with half of its tables, is made anew.
+    A file that cannot be read, such as one that a crash left with half of its tables, is made anew; so is one of
+    another space, as Optuna compares only trials of one.
     """
 
     def __init__(self, path: Path, space: SearchSpace) -> None:
@@ -138,7 +148,7 @@ class StudyFile:
         self.space = space
         try:
             self._open(path)
-        except Exception as error:  # of Optuna, SQLAlchemy, Alembic or SQLite
+        except Exception as error:  # ours, or one of Optuna, SQLAlchemy, Alembic or SQLite
             if "locked" in str(error):  # by someone who looks at it
                 raise OSError(f"{path}: locked by another program") from error
             path.unlink(missing_ok=True)
@@ -149,14 +159,17 @@ class StudyFile:
         self.study = optuna.create_study(
             storage=f"sqlite:///{path}", study_name=STUDY, direction="maximize", load_if_exists=True
         )
-        self.known = {trial.user_attrs["trial_id"] for trial in self.study.get_trials(deepcopy=False)}
+        trials = self.study.get_trials(deepcopy=False)
+        if any(trial.distributions != distributions(self.space) for trial in trials):
+            raise ValueError("of another space")
+        self.known = {trial.user_attrs["trial_id"] for trial in trials}
 
     def add(self, trial: Trial) -> None:
         """Write an ended trial, once however often it is given; raises `OSError`."""
         if trial.trial_id in self.known:
             return
         frozen = optuna.trial.create_trial(
-            state=OPTUNA_STATES[trial.state],
+            state=optuna_state(trial),
             value=trial.score,
             params=asdict(trial.setting),
             distributions=distributions(self.space),

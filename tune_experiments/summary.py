@@ -1,14 +1,16 @@
 """What a search says at its start and at its end."""
 
+import pandas as pd
+
 from cifar_core.datasets import TrainingData
 from tune_experiments.config import Plan
-from tune_experiments.early_stopping import rungs
 from tune_experiments.experiment import Experiment, best_first
 from tune_experiments.ledger import Trial, TrialState
 from tune_experiments.records import leaderboard
 from tune_experiments.runtime import Cluster
 from tune_experiments.search_space import default_peak_range
 from tune_experiments.search_state import SearchState
+from tune_experiments.verdict import ConfirmedSetting, TestedSetting, TestResult, Verdict
 
 SHOWN = 20  # rows of the leaderboard on the terminal; the file has all
 THE_REAL_THING = "python tune_experiments/search.py --preset cifar10"
@@ -19,8 +21,8 @@ def describe_start(experiment: Experiment, plan: Plan, data: TrainingData, clust
     train, search = plan.train, plan.search
     max_lr = _bounds(search.max_lr_range) if search.max_lr_range else "from the LR range test"
     peaks = search.peak_epoch_range or default_peak_range(train.epochs)
-    levels = rungs(search.grace_period, search.reduction_factor, train.epochs)
-    stopping = f"asha, rungs after epochs {', '.join(map(str, levels)) or 'none: grace_period is not below epochs'}"
+    levels = ", ".join(map(str, plan.rungs))
+    stopping = f"{search.scheduler}, rungs after epochs {levels}, each keeping about 1 in {search.reduction_factor:g}"
     dashboard = f"{cluster.dashboard_url} (its page asks for the token that `ray get-auth-token` prints)"
     rows = {
         "trials": f"{search.num_samples}, of {train.epochs} epochs each, the first with the seed's setting",
@@ -28,7 +30,11 @@ def describe_start(experiment: Experiment, plan: Plan, data: TrainingData, clust
         f"{len(data.train.class_names)} classes",
         "network": f"ResNet-C at width {train.width:g}, batches of {train.batch_size}",
         "space": f"max_lr {max_lr}, l1_factor {_bounds(search.l1_factor_range)}, peak_epoch {peaks[0]} to {peaks[1]}",
-        "search": f"searcher {search.searcher}, scheduler {stopping if search.scheduler == 'asha' else 'none'}",
+        "search": f"searcher {search.searcher}, scheduler {stopping if plan.rungs else search.scheduler}",
+        "confirm": f"the best {search.confirm_top} and the seed's setting, {search.confirm_seeds} fresh seeds each; "
+        "then the test set, once"
+        if search.confirm_top
+        else "off: the test set stays closed",
         "devices": f"{cluster.cpus} CPUs and {cluster.gpus} GPUs on {cluster.nodes} node(s): {slots} trials at a time, "
         f"each on {search.cpus_per_trial} CPU(s) and {search.gpus_per_trial:g} GPU(s)",
         "folder": str(experiment.path),
@@ -37,12 +43,12 @@ def describe_start(experiment: Experiment, plan: Plan, data: TrainingData, clust
     return "\n".join([f"Search {experiment.path.name}", *(f"  {key:<10}{text}" for key, text in rows.items())])
 
 
-def describe_end(experiment: Experiment, plan: Plan, state: SearchState) -> str:
-    """The leaderboard, the best setting beside the seed's, where everything is, and what to do next."""
+def describe_end(experiment: Experiment, plan: Plan, state: SearchState, verdict: Verdict | None) -> str:
+    """The leaderboard, what was confirmed of it, where everything is, and what to do next."""
     lines = ["", f"Leaderboard (score: validation accuracy after epoch {plan.train.epochs})", _table(state.trials), ""]
     completed = best_first(state.trials)
     if completed:
-        lines += _comparison(completed[0], state.trials[0])
+        lines += _confirmation(verdict) if verdict else _comparison(completed[0], state.trials[0])
         lines += ["", "Files in " + str(experiment.path)]
         lines += [f"  {name:<20}{what}" for name, what in FILES.items() if experiment.file(name).exists()]
         lines += ["", f"Repeat the best run:  python -m cifar_core --config {experiment.file('best')}/config.yaml"]
@@ -51,7 +57,7 @@ def describe_end(experiment: Experiment, plan: Plan, state: SearchState) -> str:
     ]
     if state.hopeless:
         lines.append("Every trial failed for that reason, so the search ended early.")
-    if state.unfinished:
+    if state.unfinished or (verdict and not verdict.finished):
         lines.append(f"Go on where it ended: python tune_experiments/search.py {experiment.how_to_resume}")
     elif plan.train.dataset == "synthetic":
         lines.append(f"The real thing:       {THE_REAL_THING}")
@@ -66,7 +72,8 @@ FILES = {
     "optuna.db": "the study: optuna-dashboard sqlite:///…/optuna.db",
     "tensorboard": "curves of every trial: tensorboard --logdir …/tensorboard",
     "search.yaml": "what was run, with which versions",
-    "best": "config.yaml and checkpoint of the best trial",
+    "confirm.json": "runs with fresh seeds: means, intervals, the winner, the test set",
+    "best": "config.yaml and checkpoint of the best setting",
 }
 
 
@@ -95,9 +102,87 @@ def _comparison(best: Trial, reference: Trial) -> list[str]:
         gain = 100 * (best.score - reference.score)
         lines.append(
             f"Difference: {gain:+.1f} points, one run each. The best of many noisy scores looks better than it is: "
-            "train both with fresh seeds before believing it."
+            "--confirm-top trains both with fresh seeds."
         )
     return lines
+
+
+def _confirmation(verdict: Verdict) -> list[str]:
+    title = (
+        f"Confirmation (validation accuracy after epoch {verdict.epochs}, mean and 95 % interval over seeds "
+        f"{', '.join(map(str, verdict.seeds))}; shrinkage from the search's score in points)"
+    )
+    if not verdict.finished:
+        states = [state for setting in verdict.settings for state in setting.states]
+        ended = sum(state not in (TrialState.PENDING, TrialState.RUNNING) for state in states)
+        return [title, f"Cut short: {ended} of {len(states)} runs have ended, and nothing is decided."]
+    lines = [title, _confirmation_table(verdict), "", _decision(verdict)]
+    return [*lines, *_on_test_set(verdict.test)] if verdict.test else lines
+
+
+def _confirmation_table(verdict: Verdict) -> str:
+    rows = [
+        {
+            "trial_id": setting.trial_id + (" (seed)" if setting.is_seed_setting else ""),
+            "max_lr": f"{setting.max_lr:.4g}",
+            "l1_factor": f"{setting.l1_factor:.2e}",
+            "peak_epoch": setting.peak_epoch,
+            "search": _percent(setting.search_score),
+            "confirmed": _with_interval(setting) or _lost(setting),
+            "shrinkage": _points(setting.shrinkage),
+        }
+        for setting in verdict.settings
+    ]
+    return str(pd.DataFrame(rows).to_string(index=False))
+
+
+def _decision(verdict: Verdict) -> str:
+    winner = next((setting for setting in verdict.settings if setting.trial_id == verdict.winner), None)
+    if winner is None:
+        return "No winner: of every setting a run diverged or failed."
+    if winner.is_seed_setting:
+        return f"Winner: the seed's own setting (trial {winner.trial_id}). Nothing better was found."
+    if winner.gain.mean is None:
+        return f"Winner: trial {winner.trial_id}. A gain over the seed's setting is not established: it lost a run."
+    judgement = (
+        "The difference is established."
+        if verdict.established
+        else "The difference is not established: these seeds cannot tell the two apart."
+    )
+    return (
+        f"Winner: trial {winner.trial_id}, {_points(winner.gain.mean)} points against the seed's setting, seed by seed "
+        f"(95 % interval {_points(winner.gain.low)} to {_points(winner.gain.high)}). {judgement}"
+    )
+
+
+def _on_test_set(test: TestResult) -> list[str]:
+    accuracies = "; ".join(f"trial {setting.trial_id} {_with_interval(setting)}" for setting in test.settings)
+    lines = [f"Test set ({test.images:,} images, opened after the choice): {accuracies}."]
+    if len(test.settings) == 2 and test.gain.mean is not None:
+        lines.append(
+            f"Difference on the test set, seed by seed: {_points(test.gain.mean)} points "
+            f"(95 % interval {_points(test.gain.low)} to {_points(test.gain.high)})."
+        )
+    if len(test.opened) > 1:
+        lines.append(
+            f"The test set has been opened {len(test.opened)} times ({', '.join(test.opened)}): what was searched "
+            "after the first time was searched knowing its answer, so it is no longer untouched."
+        )
+    return lines
+
+
+def _with_interval(result: ConfirmedSetting | TestedSetting) -> str:
+    return f"{result.mean:.1%} ({_percent(result.low)} to {_percent(result.high)})" if result.mean is not None else ""
+
+
+def _lost(setting: ConfirmedSetting) -> str:
+    """Which runs are in the way of a mean."""
+    bad = [state for state in setting.states if state != TrialState.COMPLETED]
+    return f"{len(bad)} of {len(setting.states)} runs {' or '.join(sorted(set(bad)))}"
+
+
+def _points(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:+.1f}"
 
 
 def _setting(trial: Trial) -> str:

@@ -32,16 +32,22 @@ CHECKPOINT_SHARE = 0.02  # of a trial's time may go into writing checkpoints
 
 def trial_config(trial: Trial) -> dict[str, Any]:
     """What Ray Tune hands to the worker of a trial."""
-    return {"trial_id": trial.trial_id, "known_epochs": len(trial.epochs), **asdict(trial.setting)}
+    return {
+        "trial_id": trial.trial_id,
+        "known_epochs": len(trial.epochs),
+        **asdict(trial.setting),
+        "seed": trial.seed,
+    }
 
 
 class CifarTrial(tune.Trainable):
     """Trains one setting after another in one process: Tune reuses the actor."""
 
     def setup(  # type: ignore[override]  # tune.with_parameters passes the rest
-        self, config: dict[str, Any], train: TrainConfig, data: TrainingData, experiment: Experiment
+        self, config: dict[str, Any], train: TrainConfig, data: TrainingData, experiment: Experiment, rungs: list[int]
     ) -> None:
         """Take the first trial. `data` is mapped from the object store, not copied."""
+        self.rungs = rungs
         self.train_config = train
         self.data = data
         self.experiment = experiment
@@ -51,8 +57,9 @@ class CifarTrial(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial in this process; the last one's memory is free before this one's is taken."""
         self.cleanup()
-        self.our_id: str = new_config["trial_id"]  # not Tune's, which changes when a search is resumed
-        self.setting = Setting(new_config["max_lr"], new_config["l1_factor"], new_config["peak_epoch"])
+        setting = Setting(new_config["max_lr"], new_config["l1_factor"], new_config["peak_epoch"])
+        # Our id, not Tune's, which changes when a search is resumed.
+        self.trial = Trial(new_config["trial_id"], setting, seed=new_config["seed"])
         self.reported: int = new_config["known_epochs"]
         self.trainer: Trainer | None = None
         return True
@@ -82,7 +89,7 @@ class CifarTrial(tune.Trainable):
     def _next_epoch(self) -> EpochMetrics:
         self.trainer = trainer = self.trainer or self._start()
         while trainer.finished_epochs <= self.reported:
-            metrics = trainer.run_epoch()
+            metrics = trainer.run_epoch(score_average=trainer.finished_epochs + 1 in self.rungs)
             if self.writer:
                 with _optional("TensorBoard file"):
                     self.writer.add_epoch(metrics, trainer.history.steps[-1])
@@ -92,15 +99,16 @@ class CifarTrial(tune.Trainable):
         return trainer.history.epochs[self.reported - 1]
 
     def _start(self) -> Trainer:
-        trainer = Trainer(self.setting.applied_to(self.train_config), self.data)
+        trainer = Trainer(self.trial.applied_to(self.train_config), self.data)
         self.started_at = time.monotonic()
         self.checkpoint_seconds: list[float] = []  # of each that was written
         try:
-            self.experiment.checkpoints.restore(trainer, self.our_id)
+            self.experiment.checkpoints.restore(trainer, self.trial.trial_id)
         except (UserError, OSError) as error:
             print(f"{error}; the trial starts over")
         with _optional("TensorBoard file"):
-            self.writer = RunWriter(self.experiment.tensorboard / self.our_id, trainer.config, trainer.history)
+            folder = self.experiment.tensorboard / self.trial.trial_id
+            self.writer = RunWriter(folder, trainer.config, trainer.history)
         return trainer
 
     def _checkpoint_is_due(self, trainer: Trainer) -> bool:
@@ -112,7 +120,7 @@ class CifarTrial(tune.Trainable):
     def _write_checkpoint(self, trainer: Trainer) -> None:
         start = time.monotonic()
         with _optional("checkpoint"):
-            self.experiment.checkpoints.save(trainer, self.our_id)
+            self.experiment.checkpoints.save(trainer, self.trial.trial_id)
         self.checkpoint_seconds.append(time.monotonic() - start)
 
 

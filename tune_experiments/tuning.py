@@ -1,7 +1,7 @@
-"""Between Ray Tune and `SearchState`: a searcher and a scheduler that only pass on what is asked and told.
+"""Between Ray Tune and what decides: a searcher and a scheduler that only pass on what is asked and told.
 
 Tune starts trials, places them on nodes and GPUs, and starts a trial again when its worker dies. What is
-proposed, stopped and remembered is `SearchState`'s, so that no restore of Tune's own state is ever needed.
+proposed, stopped and remembered is a `TrialSource`'s, so that no restore of Tune's own state is ever needed.
 """
 
 import logging
@@ -10,8 +10,8 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
 
 from ray import ObjectRef, tune
 from ray.tune.execution.tune_controller import TuneController
@@ -26,16 +26,54 @@ from cifar_core.history import EpochMetrics
 from tune_experiments.config import Plan
 from tune_experiments.experiment import Experiment
 from tune_experiments.ledger import Trial
-from tune_experiments.search_state import SearchState
+from tune_experiments.publisher import Publisher
 from tune_experiments.trainable import CifarTrial, trial_config
 
 OnReport = Callable[[Trial], None]
 
 
+@dataclass(frozen=True)
+class Site:
+    """What all trials of an experiment share.
+
+    Attributes:
+        data: once on each node, mapped by every trial.
+        slots: trials at a time.
+        publisher: uploads the experiment's files, where they are below a URI.
+    """
+
+    plan: Plan
+    experiment: Experiment
+    data: "ObjectRef[TrainingData]"
+    slots: int
+    publisher: Publisher | None
+
+
+class TrialSource(Protocol):
+    """Gives trials out, takes their epochs, and decides when they end: a search, or the confirmation after it.
+
+    All but `give_back` raise `OSError` where the ledger cannot be written.
+    """
+
+    storage_error: OSError | None  # that ended it: what is not written did not happen
+
+    def next_trial(self) -> Trial | None:
+        """The trial to start or continue next; none when all have been given out."""
+
+    def give_back(self, trial_id: str) -> None:
+        """A trial that was given out and has not ended is to be given out again."""
+
+    def report(self, trial_id: str, metrics: EpochMetrics, worker: str) -> Trial:
+        """Take a finished epoch and decide. One that is known already is passed over."""
+
+    def fail(self, trial_id: str, reason: str) -> Trial:
+        """The trial will not go on."""
+
+
 class StateSearcher(Searcher):
     """Asks the state for the next trial."""
 
-    def __init__(self, state: SearchState) -> None:
+    def __init__(self, state: TrialSource) -> None:
         super().__init__()
         self.state = state
         self.running: dict[str, str] = {}  # Tune's trial ids to ours
@@ -79,7 +117,7 @@ class Restarts(tune.Callback):
 class StateScheduler(FIFOScheduler):
     """Gives each result to the state, and stops the trial when the state says that it has ended."""
 
-    def __init__(self, state: SearchState, on_report: OnReport, max_failures: int) -> None:
+    def __init__(self, state: TrialSource, on_report: OnReport, max_failures: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.state = state
         self.on_report = on_report
@@ -129,29 +167,26 @@ class StateScheduler(FIFOScheduler):
             self.on_report(self._record(trial.config["trial_id"], {"error": reason}))
 
 
-def run_trials(
-    plan: Plan,
-    state: SearchState,
-    data: "ObjectRef[TrainingData]",
-    experiment: Experiment,
-    slots: int,
-    on_report: OnReport,
-) -> None:
-    """Run the trials that remain, `slots` at a time. Returns when they ended, time is up, or a signal asked to stop.
+def run_trials(site: Site, state: TrialSource, on_report: OnReport, seconds: float | None) -> None:
+    """Run the trials that remain, for at most so many `seconds`.
+
+    Returns when they ended, time is up, or a signal asked to stop.
 
     Raises:
         OSError: the experiment's folder can no longer be written.
     """
-    search = plan.search
-    trainable = tune.with_parameters(CifarTrial, train=plan.train, data=data, experiment=experiment)
+    plan, experiment, search = site.plan, site.experiment, site.plan.search
+    trainable = tune.with_parameters(
+        CifarTrial, train=plan.train, data=site.data, experiment=experiment, rungs=plan.rungs
+    )
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": search.cpus_per_trial, "gpu": search.gpus_per_trial or 0}),
         tune_config=tune.TuneConfig(
             search_alg=StateSearcher(state),
             scheduler=StateScheduler(state, on_report, search.max_failures),
             num_samples=-1,  # until the searcher says that it has finished
-            max_concurrent_trials=slots,
-            time_budget_s=search.time_budget,
+            max_concurrent_trials=site.slots,
+            time_budget_s=seconds,
             reuse_actors=True,
             trial_name_creator=lambda trial: trial.config["trial_id"],
             trial_dirname_creator=lambda trial: trial.config["trial_id"],

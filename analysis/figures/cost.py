@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from analysis.figures.shared import STATE_COLOURS
+from analysis.figures.shared import STATE_COLOURS, clock_unit, legend_below, set_epoch_axis
 from analysis.tables import rows
 from analysis.words import count
 from cifar_core.figures.style import new_axes, style
@@ -26,8 +26,9 @@ def epochs_by_state(table: pd.DataFrame, saved: int) -> Figure:
         left += row.epochs
     if saved:
         axes.barh(0, saved, left=left, color="white", edgecolor="#999999", hatch="///", label="saved by stopping")
-    axes.set(xlabel="epochs", yticks=[], ylim=(-0.6, 0.6))
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    axes.set(yticks=[], ylim=(-0.6, 0.6))
+    set_epoch_axis(axes, "epochs")
+    legend_below(figure, axes, columns=2)
     return figure
 
 
@@ -41,6 +42,8 @@ def slot_gantt(timeline: pd.DataFrame) -> Figure:
     slots = int(timeline["slot"].max()) + 1
     figure, axes = new_axes(panel_size=(8.2, min(8.0, 1.4 + 0.42 * slots)))
     few = len(timeline) <= 60
+    unit, name = clock_unit(timeline["end"].max())
+    timeline = timeline.assign(start=timeline["start"] / unit, end=timeline["end"] / unit)
     for state, part in timeline.groupby("state"):
         for _, runs in part.groupby("slot"):
             axes.broken_barh(
@@ -52,7 +55,7 @@ def slot_gantt(timeline: pd.DataFrame) -> Figure:
             if row.end - row.start > 0.04 * timeline["end"].max():
                 text, colour = row.trial_id.lstrip("0") or "0", "black" if row.state == "stopped" else "white"
                 axes.text((row.start + row.end) / 2, row.slot, text, ha="center", va="center", color=colour, fontsize=9)
-    axes.set(xlabel="seconds since the first epoch began", ylabel="slot", xlim=(0, None))
+    axes.set(xlabel=f"{name} since the first epoch began", ylabel="slot", xlim=(0, None))
     axes.set_yticks(range(0, slots, max(1, slots // 16)))
     axes.invert_yaxis()
     axes.grid(False, axis="y")

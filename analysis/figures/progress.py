@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures.shared import spread_limits
+from analysis.figures.shared import clock_unit, legend_below, set_epoch_axis, spread_limits
 from cifar_core.figures.style import COLOURS, NEUTRAL, new_axes, new_figure, style
 
 DASHES = ("-", "--", ":")
@@ -21,14 +21,15 @@ def best_so_far(table: pd.DataFrame) -> Figure:
         table: as `progress.progress` gives it, with at least one score.
     """
     figure, axes = new_figure(columns=2, panel_size=(5.4, 3.6))
-    for panel, column in zip(axes[0], ("epochs", "elapsed"), strict=True):
-        x = _thinned(table)[column]
+    shown = _thinned(table)
+    unit, name = clock_unit(table["elapsed"].max())
+    for panel, x in zip(axes[0], (shown["epochs"], shown["elapsed"] / unit), strict=True):
         _draw(panel, x, table)
         panel.set_ylim(*_limits(table))
-    axes[0, 0].set(xlabel="epochs spent, all trials together", ylabel="best validation accuracy (%)")
-    axes[0, 1].set_xlabel("seconds since the first epoch began")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    axes[0, 0].set_ylabel("best validation accuracy (%)")
+    set_epoch_axis(axes[0, 0], "epochs spent, all trials together")
+    axes[0, 1].set_xlabel(f"{name} since the first epoch began")
+    legend_below(figure, axes[0, 0])
     return figure
 
 
@@ -68,6 +69,7 @@ def best_of_several(tables: Mapping[str, pd.DataFrame]) -> Figure:
         }
         axes.step(shown["epochs"], 100 * shown["best"], where="post", linewidth=2, label=name, **look)
     axes.set_ylim(*spread_limits(100 * pd.concat([table["best"].dropna() for table in tables.values()])))
-    axes.set(xlabel="epochs spent, all trials together", ylabel="best validation accuracy (%)")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    axes.set_ylabel("best validation accuracy (%)")
+    set_epoch_axis(axes, "epochs spent, all trials together")
+    legend_below(figure, axes)
     return figure

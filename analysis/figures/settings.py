@@ -7,10 +7,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from analysis.figures.shared import BOUND_STYLE, SEED_STYLE, score_scale, set_parameter_axis, spread_limits
+from analysis.figures.shared import (
+    BOUND_STYLE,
+    SEED_STYLE,
+    legend_below,
+    score_scale,
+    set_parameter_axis,
+    spread_limits,
+)
 from analysis.ranking import on_search_scale
 from analysis.tables import rows
 from analysis.trials import PARAMETERS
@@ -19,7 +25,8 @@ from tune_experiments.ledger import TrialState
 
 GRID = 80  # points of the map along each axis
 LEAST_FOR_GROUND = 8  # completed trials
-BANDWIDTH = 0.1  # of the smoothing, as a share of the space
+BANDWIDTH, AT_TRIALS = 0.1, 50  # of the smoothing, as a share of the space, up to so many completed trials
+LEAST_WEIGHT, LEAST_SHARE = 0.4, 0.05  # where a map has ground: in trials nearby, and in shares of where most are
 
 
 @style()
@@ -39,13 +46,12 @@ def slices(trials: pd.DataFrame, top: pd.DataFrame) -> Figure:
             panel.axvline(bound, **BOUND_STYLE)
         size = 26 if len(completed) < 500 else 6
         panel.scatter(completed[row.parameter], 100 * completed["score"], s=size, alpha=0.6, label="completed")
-        _rug(panel, trials, row.parameter, low)
+        _rug(panel, trials, row.parameter, (low, high))
         _mark_seed(panel, trials, row.parameter, low)
         set_parameter_axis(panel, row.parameter)
-        panel.set_ylim(low - 0.07 * (high - low), high)
+        panel.set_ylim(low - 0.11 * (high - low), high)
     axes[0, 0].set_ylabel("validation accuracy (%)")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5)
+    legend_below(figure, axes[0, 0], columns=5)
     return figure
 
 
@@ -56,12 +62,19 @@ def _wide_enough(row: Any) -> tuple[float, float]:
     return float(row.low) / 1.08, float(row.high) * 1.08
 
 
-def _rug(axes: Axes, trials: pd.DataFrame, parameter: str, bottom: float) -> None:
-    for state, colour in ((TrialState.STOPPED, "#999999"), (TrialState.DIVERGED, BAD)):
+def _rug(axes: Axes, trials: pd.DataFrame, parameter: str, limits: tuple[float, float]) -> None:
+    low, high = limits
+    for line, (state, colour) in enumerate(((TrialState.STOPPED, "#999999"), (TrialState.DIVERGED, BAD))):
         values = trials.loc[trials["state"] == state, parameter]
         if len(values):
-            label = f"{state.value}, no score"
-            axes.scatter(values, np.full(len(values), bottom), marker="|", s=60, color=colour, alpha=0.6, label=label)
+            place = np.full(len(values), low - 0.045 * line * (high - low))
+            look: dict[str, Any] = {"marker": "|", "s": 36, "color": colour, "alpha": _faint(len(values))}
+            axes.scatter(values, place, label=f"{state.value}, no score", **look)
+
+
+def _faint(marks: int) -> float:
+    """How opaque each of many marks may be, so that where they are dense is seen."""
+    return float(np.clip(60 / max(1, marks), 0.04, 0.6))
 
 
 def _mark_seed(axes: Axes, trials: pd.DataFrame, parameter: str, bottom: float) -> None:
@@ -89,8 +102,9 @@ def score_map(trials: pd.DataFrame) -> Figure:
             *_smooth(trials, completed), levels=12, norm=scale.norm, cmap=scale.cmap, alpha=0.5, extend="both"
         )
     axes.scatter(
-        others["max_lr"], _jitter(others), marker="x", s=22, color="#888888", linewidth=0.9, label="no score", alpha=0.6
-    )
+        others["max_lr"], _jitter(others), marker="x", s=22 if len(others) < 500 else 9, color="#888888", linewidth=0.9,
+        label="no score", alpha=max(0.1, _faint(len(others))),
+    )  # fmt: skip
     size = 44 if len(completed) < 500 else 8
     axes.scatter(
         completed["max_lr"], _jitter(completed), color=scale.to_rgba(100 * completed["score"].to_numpy()), s=size,
@@ -100,7 +114,7 @@ def score_map(trials: pd.DataFrame) -> Figure:
     set_parameter_axis(axes, "peak_epoch", "y")
     figure.colorbar(scale, ax=axes, label="validation accuracy (%)", extend="min")
     axes.grid(False)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    legend_below(figure, axes, columns=2)
     return figure
 
 
@@ -113,12 +127,13 @@ def _smooth(trials: pd.DataFrame, completed: pd.DataFrame) -> tuple[NDArray[np.f
     rate = on_search_scale("max_lr", trials["max_lr"])
     lr_grid = np.linspace(rate.min() - 0.05, rate.max() + 0.05, GRID)
     peak_grid = np.linspace(trials["peak_epoch"].min() - 0.5, trials["peak_epoch"].max() + 0.5, GRID)
-    across = (lr_grid[:, None] - on_search_scale("max_lr", completed["max_lr"])) / (np.ptp(lr_grid) * BANDWIDTH)
-    along = (peak_grid[:, None] - completed["peak_epoch"].to_numpy()) / (np.ptp(peak_grid) * BANDWIDTH)
+    width = BANDWIDTH * min(1.0, (AT_TRIALS / len(completed)) ** (1 / 6))  # falls as Scott's rule does
+    across = (lr_grid[:, None] - on_search_scale("max_lr", completed["max_lr"])) / (np.ptp(lr_grid) * width)
+    along = (peak_grid[:, None] - completed["peak_epoch"].to_numpy()) / (np.ptp(peak_grid) * width)
     near, scores = np.exp(-0.5 * along**2), 100 * completed["score"].to_numpy()
     weight = near @ np.exp(-0.5 * across**2).T
     mean = (near * scores) @ np.exp(-0.5 * across**2).T / np.maximum(weight, 1e-12)
-    return 10**lr_grid, peak_grid, np.where(weight > 0.4, mean, np.nan)
+    return 10**lr_grid, peak_grid, np.where(weight > max(LEAST_WEIGHT, LEAST_SHARE * weight.max()), mean, np.nan)
 
 
 @style()
@@ -158,7 +173,7 @@ def _bounds(values: NDArray[np.float64]) -> tuple[float, float]:
 
 def _draw_scale(axes: Axes, place: int, name: str, low: float, high: float) -> None:
     axes.axvline(place, color=COLOURS[6], linewidth=0.9, zorder=3)
-    whole_epochs = np.asarray(MaxNLocator(5, integer=True).tick_values(low, high))
+    whole_epochs = np.arange(np.ceil(low), high + 1e-9, max(1, round((high - low) / 5)))
     values = whole_epochs if name == "peak_epoch" else np.linspace(low, high, 5)
     for value in values[(values >= low) & (values <= high)]:
         text = f"{value:.1f} %" if name == "score" else f"{value:.3g}" if name == "peak_epoch" else f"{10**value:.2g}"

@@ -5,10 +5,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.collections import PathCollection
 from matplotlib.colors import ListedColormap, Normalize
-from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import (
+    FuncFormatter,
+    LogFormatterSciNotation,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    StrMethodFormatter,
+)
 
 from cifar_core.figures.style import BAD, COLOURS, NEUTRAL
 from tune_experiments.ledger import TrialState
@@ -49,6 +59,19 @@ def set_parameter_axis(axes: Axes, parameter: str, which: str = "x") -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+def set_epoch_axis(axes: Axes, label: str) -> None:
+    """Whole epochs, few enough labels that large numbers do not touch."""
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.set_xlabel(label)
+
+
+def clock_unit(seconds: float) -> tuple[float, str]:
+    """The unit in which a span of time is read best: its length in seconds, and its name."""
+    units = {1.0: "seconds", 60.0: "minutes", 3600.0: "hours", 86400.0: "days"}
+    return next((unit, name) for unit, name in reversed(units.items()) if seconds >= 3 * unit or unit == 1)
+
+
 def score_scale(scores: "pd.Series[float]") -> ScalarMappable:
     """Colours of scores in percent. The scale begins at the lower quartile: what is bad needs no shades."""
     low, high = 100 * np.quantile(scores, [0.25, 1.0])
@@ -61,3 +84,15 @@ def spread_limits(percents: "pd.Series[float]") -> tuple[float, float]:
     low = max(lowest, middle - 2.5 * (high - middle) - 1)
     room = 0.06 * max(high - low, 1.0)
     return low - room, high + room
+
+
+def legend_below(figure: Figure, *panels: Axes, columns: int = 3) -> None:
+    """A legend under the panels with every label of theirs once; marks that are faint there can be seen in it."""
+    entries: dict[str, Artist] = {}
+    for panel in panels:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    legend = figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns)
+    for mark in legend.legend_handles:
+        if isinstance(mark, PathCollection):
+            mark.set_alpha(1.0)

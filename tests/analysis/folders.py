@@ -1,23 +1,28 @@
 """Experiment folders without Ray: the real state machine, ledger and files over made-up epochs."""
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cifar_core.config import TrainConfig
 from cifar_core.history import EpochMetrics
-from cifar_core.lr_range_test import RangeTestConfig
+from cifar_core.lr_range_test import Curve, RangeTest, RangeTestConfig, suggest_range
 from tests.tune_experiments.made_up import EPOCHS, REFERENCE, SPACE, made_up_epoch
 from tune_experiments import ledger as ledger_module
 from tune_experiments.config import Plan, SearchConfig
-from tune_experiments.early_stopping import SuccessiveHalving, rungs
-from tune_experiments.experiment import Experiment
-from tune_experiments.ledger import Ledger, Trial
+from tune_experiments.confirmation import Confirmation, ConfirmLedger
+from tune_experiments.early_stopping import SuccessiveHalving
+from tune_experiments.experiment import Experiment, best_first
+from tune_experiments.ledger import CONFIRM_LEDGER, Ledger, Trial
 from tune_experiments.search_space import Setting
 from tune_experiments.search_state import SearchState
 from tune_experiments.searcher import RandomProposer
+from tune_experiments.verdict import CONFIRM_FILE
 
 SLOTS = 2
 PLAN = Plan(
@@ -27,6 +32,7 @@ PLAN = Plan(
         searcher="random",
         grace_period=2,
         reduction_factor=2.0,
+        scheduler="stock-asha",
         max_lr_range=SPACE.max_lr,
         l1_factor_range=SPACE.l1_factor,
         peak_epoch_range=SPACE.peak_epoch,
@@ -51,6 +57,16 @@ class Clock:
 
     def time(self) -> float:
         return self.now
+
+
+@contextmanager
+def made_up_clock() -> Iterator[Clock]:
+    """Ledgers take their times from it, and do not wait for the disk."""
+    clock = Clock()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ledger_module, "time", clock)
+        patch.setattr(ledger_module.os, "fsync", lambda descriptor: None)
+        yield clock
 
 
 def run_in_slots(state: SearchState, clock: Clock, epochs_at_most: float = math.inf) -> None:
@@ -84,11 +100,8 @@ def make_experiment(
     experiment = Experiment(folder)
     experiment.make()
     experiment.write_plan(plan, fingerprint)
-    clock = Clock()
-    levels = rungs(2, 2, plan.train.epochs) if plan.search.scheduler == "asha" else []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ledger_module, "time", clock)
-        patch.setattr(ledger_module.os, "fsync", lambda descriptor: None)
+    levels = plan.rungs
+    with made_up_clock() as clock:
         state = SearchState(
             Ledger(experiment.ledger),
             RandomProposer(SPACE, plan.train.seed),
@@ -102,3 +115,47 @@ def make_experiment(
             state.ledger.fail(trial_id, "worker died")
     experiment.write_tables(state.trials)
     return experiment
+
+
+def add_confirmation(
+    folder: Path, top: int = 3, seeds: Sequence[int] = (2, 3, 4), runs_at_most: float = math.inf
+) -> None:
+    """The best trials and the seed's setting with fresh seeds, then the test set; or cut short after some runs."""
+    trials = list(Ledger(folder / "ledger.jsonl").trials.values())
+    finalists = best_first(trials)[:top]
+    finalists += [trials[0]] * (trials[0] not in finalists)
+    with made_up_clock():
+        ledger = ConfirmLedger(folder / CONFIRM_LEDGER)
+        epochs = len(finalists[0].epochs)
+        confirmation = Confirmation(ledger, finalists, trials[0].trial_id, seeds, epochs, PLAN.train.val_size)
+        while len(ledger.trials) < runs_at_most and (run := confirmation.next_trial()):
+            while not run.ended:
+                confirmation.report(run.trial_id, seeded_epoch(run, len(run.epochs) + 1), "host:1")
+        if runs := confirmation.runs_to_test():
+            ledger.add_opening(10_000, {run.trial_id: (1.0, (run.score or 0.0) - 0.01 + luck(run, 2)) for run in runs})
+    (folder / CONFIRM_FILE).write_text(confirmation.verdict.to_json())
+
+
+def seeded_epoch(run: Trial, epoch: int) -> EpochMetrics:
+    clean = made_up_epoch(run.setting, epoch)
+    return replace(clean, val_accuracy=clean.val_accuracy + luck(run, 0))
+
+
+def luck(run: Trial, draw: int) -> float:
+    """What a seed does to all settings alike, and what it does to this one."""
+    assert run.seed is not None
+    number = int(run.trial_id.partition("-")[0])
+    alike, alone = (
+        np.random.default_rng((run.seed, draw)).normal(),
+        np.random.default_rng((run.seed, draw, number)).normal(),
+    )
+    return float(0.006 * alike + 0.004 * alone)
+
+
+def add_range_test(folder: Path) -> None:
+    """Three sweeps whose loss falls from 0.005 on and rises beyond 0.4."""
+    lr = np.geomspace(1e-4, 3.0, 120)
+    falls = 2.3 - 1.1 / (1 + (0.02 / lr) ** 1.5) + 3.0 / (1 + (0.8 / lr) ** 4)
+    noise = [0.04 * np.random.default_rng(seed).normal(size=len(lr)) for seed in range(3)]
+    curves = tuple(Curve(lr, falls + noise[seed], seed, 5e-4) for seed in range(3))
+    (folder / "lr_range_test.json").write_text(RangeTest(curves, suggest_range(curves)).to_json())

@@ -13,7 +13,8 @@ def test_cost_by_state_by_hand() -> None:
     assert table["trial_seconds"].tolist() == [16, 4, 2]
     assert table["gpu_seconds"].tolist() == [8, 2, 1]  # half a GPU
     assert table.loc["completed", "epoch_share"] == pytest.approx(8 / 11)
-    assert table.loc["completed", "seconds_per_trial"] == 8
+    per_trial = ["epochs_per_trial", "seconds_per_trial", "gpu_seconds_per_trial"]
+    assert table.loc["completed", per_trial].tolist() == [4, 8, 4]
 
 
 def test_two_slots_on_two_hosts_nearly_always_busy(experiment: Experiment) -> None:
@@ -22,7 +23,7 @@ def test_two_slots_on_two_hosts_nearly_always_busy(experiment: Experiment) -> No
     assert timeline.groupby("slot")["host"].nunique().tolist() == [1, 1]
     assert sorted(timeline["trial_id"]) == sorted(experiment.trials["trial_id"])
     assert utilisation(timeline) > 0.9
-    text = describe_cost(experiment, cost_by_state(experiment), timeline)
+    text = describe_cost(experiment, cost_by_state(experiment), timeline, saved=5)
     assert "2 slots on 2 hosts were busy" in text
 
 
@@ -47,4 +48,13 @@ def test_nothing_spent() -> None:
     empty = experiment_of([])
     timeline = slot_timeline(empty)
     assert timeline.empty
-    assert "nothing was spent" in describe_cost(empty, cost_by_state(empty), timeline)
+    assert "nothing was spent" in describe_cost(empty, cost_by_state(empty), timeline, saved=0)
+
+
+def test_what_a_trial_took_and_what_stopping_saved() -> None:
+    experiment = four_trials()
+    text = describe_cost(experiment, cost_by_state(experiment), slot_timeline(experiment), saved=2)
+    assert (
+        "11 epochs in 22 s of trial time, 11 s of GPU. A trial took 2.8 epochs and 6 s, 3 s of GPU, on average" in text
+    )
+    assert "72.7 % of the epochs went into trials that completed; stopping saved 2 epochs." in text

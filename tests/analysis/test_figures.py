@@ -1,31 +1,41 @@
 """Figures show the data that they were given; how they look is for eyes."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from numpy.typing import NDArray
 
 from analysis.compare import compare, describe_comparison, differences
+from analysis.confirmation import confirmation_table, run_table
 from analysis.cost import cost_by_state, slot_timeline
 from analysis.early_stopping_audit import rung_table, rung_values
 from analysis.figures.compare import scores_of_several
+from analysis.figures.confirmation import confirmation
 from analysis.figures.cost import epochs_by_state, slot_gantt
-from analysis.figures.curves import all_curves
+from analysis.figures.curves import MOST_LINES, all_curves
 from analysis.figures.importance import importance_bars
 from analysis.figures.progress import best_of_several, best_so_far
+from analysis.figures.range_test import scores_on_range_test
 from analysis.figures.ranking import SHOWN, best_trials
-from analysis.figures.rungs import rung_against_score
+from analysis.figures.rungs import rung_against_end
 from analysis.figures.settings import parallel_coordinates, score_map, slices
+from analysis.figures.shared import clock_unit
 from analysis.progress import progress, stop_points
-from analysis.ranking import rank_trials, top_settings
+from analysis.ranking import best_tenth, rank_trials, top_settings
+from analysis.report import render, with_flags_whole
+from analysis.sections import ranking_section
 from analysis.tables import LATEX_ROWS, to_latex
-from analysis.trials import Experiment
+from analysis.trials import Experiment, read_experiment
 from cifar_core.errors import UserError
 from tests.analysis.by_hand import COMPLETED, experiment_of, four_trials
+from tests.analysis.folders import PLAN, add_confirmation, add_range_test, make_experiment
 from tests.tune_experiments.made_up import ended_trial
 
 
@@ -36,6 +46,73 @@ def drawn(figure: Figure) -> Figure:
     buffer.seek(0)
     assert imread(buffer, format="png")[..., :3].std() > 0.01
     return figure
+
+
+@pytest.fixture(scope="module")
+def confirmed(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    """A finished search with a range test, 40 trials of which none was stopped, four of them confirmed."""
+    folder = tmp_path_factory.mktemp("experiments") / "confirmed"
+    make_experiment(folder, replace(PLAN, search=replace(PLAN.search, num_samples=40, scheduler="none")))
+    add_confirmation(folder)
+    add_range_test(folder)
+    return read_experiment(str(folder))
+
+
+def points(axes: Axes, label: str) -> NDArray[np.float64]:
+    """Where the marks with a label are."""
+    return np.asarray(next(part for part in axes.collections if part.get_label() == label).get_offsets())
+
+
+def test_confirmation_has_every_score_seed_mean_and_difference(confirmed: Experiment) -> None:
+    assert confirmed.verdict
+    table, runs = confirmation_table(confirmed.verdict), run_table(confirmed.verdict)
+    left, right = drawn(confirmation(table, runs)).axes
+    assert [label.get_text() for label in left.get_yticklabels()] == [*table["trial_id"][:3], "00000 (seed)"]
+    assert points(left, "score in the search")[:, 0] == pytest.approx(100 * table["search_score"])
+    assert points(left, "one fresh seed")[:, 0] == pytest.approx(100 * runs["val_accuracy"])
+    assert points(left, "a finalist's mean, 95 % interval")[:, 0] == pytest.approx(100 * table["mean"][:3])
+    assert points(left, "the seed's setting").tolist() == [pytest.approx([100 * table["mean"][3], 3])]
+    assert points(left, "on the test set")[:, 0] == pytest.approx(100 * table["test_accuracy"].dropna())
+    assert points(right, "a finalist's mean, 95 % interval")[:, 0] == pytest.approx(100 * table["gain"][:3])
+    low, high = right.get_xlim()
+    assert low < 0 < 100 * table["gain"].max() < high  # the seed's setting is in the picture
+
+
+def test_a_confirmation_with_lost_runs_can_be_drawn(confirmed: Experiment) -> None:
+    assert confirmed.verdict
+    table, runs = confirmation_table(confirmed.verdict), run_table(confirmed.verdict)
+    estimates = table.columns[table.columns.get_loc("mean") :]
+    drawn(confirmation(table.assign(**dict.fromkeys(estimates, np.nan)), runs.assign(gain=np.nan)))
+
+
+def test_intervals_of_two_seeds_leave_the_points_apart(confirmed: Experiment) -> None:
+    assert confirmed.verdict
+    table, runs = confirmation_table(confirmed.verdict), run_table(confirmed.verdict)
+    wide = table.assign(low=table["mean"] - 0.5, high=table["mean"] + 0.5)
+    low, high = confirmation(wide, runs).axes[0].get_xlim()
+    scores = 100 * pd.concat([runs["val_accuracy"], table["search_score"], table["test_accuracy"]])
+    assert high - low < 5 * (scores.max() - scores.min())
+
+
+def test_scores_on_the_range_test(confirmed: Experiment) -> None:
+    assert confirmed.range_test
+    best = best_tenth(confirmed)
+    above, below = drawn(scores_on_range_test(confirmed.range_test, confirmed.trials, best)).axes
+    assert len([line for line in above.lines if str(line.get_label()).startswith("seed ")]) == 3
+    assert np.allclose(points(below, "best 10 %"), np.column_stack([best["max_lr"], 100 * best["score"]]))
+    assert len(points(below, "completed")) == len(confirmed.completed) - len(best)
+    assert above.get_xlim() == below.get_xlim()
+
+
+def test_the_confirmed_have_both_scores_in_the_ranking(confirmed: Experiment) -> None:
+    board = rank_trials(confirmed)
+    axes = drawn(best_trials(board)).axes[0]
+    means, scores = (
+        [line.get_xdata()[0] for line in axes.lines if line.get_label() == label]  # type: ignore[index]
+        for label in ("mean of fresh seeds", "its score in the search")
+    )
+    assert means == pytest.approx((100 * board["confirmed_mean"][:3]).tolist()[::-1])
+    assert scores == pytest.approx((100 * board["score"][:4]).tolist()[::-1])
 
 
 def test_best_trials_from_best_on_top() -> None:
@@ -94,13 +171,28 @@ def test_curves_have_a_line_for_each_trial_and_a_mark_for_each_rung(experiment: 
     assert [line.get_xdata()[0] for line in axes.lines] == experiment.rungs  # type: ignore[index]
 
 
+def test_of_many_curves_the_best_and_a_part_of_the_others_are_drawn() -> None:
+    trials = [ended_trial(f"{n:05d}", COMPLETED, 0.1, 0.2, 0.3, 0.3 + n / 5000) for n in range(MOST_LINES + 300)]
+    experiment = experiment_of(trials)
+    scores = experiment.completed.set_index("trial_id")["score"]
+    axes = drawn(all_curves(experiment.epochs, scores, stop_points(experiment), [])).axes[0]
+    lines = [line for part in axes.collections if isinstance(part, LineCollection) for line in part.get_segments()]
+    assert len(lines) == MOST_LINES
+    assert max(line[-1, 1] for line in lines) == pytest.approx(100 * scores.max())
+
+
+@pytest.mark.parametrize(("seconds", "name"), [(0, "seconds"), (179, "seconds"), (180, "minutes"), (1e5, "hours")])
+def test_unit_of_a_clock(seconds: float, name: str) -> None:
+    assert clock_unit(seconds)[1] == name
+
+
 def test_best_so_far_ends_at_the_best(experiment: Experiment) -> None:
     line = drawn(best_so_far(progress(experiment))).axes[0].lines[0]
     assert np.asarray(line.get_ydata())[-1] == pytest.approx(100 * experiment.trials["score"].max())
 
 
 def test_rung_panels(experiment: Experiment) -> None:
-    figure = drawn(rung_against_score(rung_values(experiment), rung_table(experiment)))
+    figure = drawn(rung_against_end(rung_values(experiment), rung_table(experiment)))
     assert [axes.get_title().split(",")[0] for axes in figure.axes] == [f"after epoch {n}" for n in experiment.rungs]
 
 
@@ -117,13 +209,40 @@ def test_several_searches(experiment: Experiment) -> None:
     table = compare([experiment, other])
     drawn(best_of_several({one.name: progress(one) for one in (experiment, other)}))
     scores = {one.name: one.completed["score"] for one in (experiment, other)}
-    axes = drawn(scores_of_several(scores, table.set_index("experiment")["seed_setting"])).axes[0]
+    axes = drawn(scores_of_several(scores, table.set_index("experiment"))).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["finished", "by-hand"]
     assert "differ in epochs, data_fingerprint" in describe_comparison(table, differences([experiment, other]))
     assert "finished found 88.6 %" in describe_comparison(table, [])
     assert "nothing to compare" in describe_comparison(compare([experiment, experiment_of([])]), [])
     with pytest.raises(UserError, match="two of the experiments have this name"):
         compare([other, other])
+
+
+def test_confirmations_side_by_side(confirmed: Experiment) -> None:
+    other = replace(four_trials(), verdict=confirmed.verdict)
+    table = compare([confirmed, other])
+    assert confirmed.verdict and table["winner"].tolist() == [confirmed.verdict.winner] * 2
+    assert table["established"].tolist() == [True, True]
+    text = describe_comparison(table, [])
+    assert "confirmed's winner" in text and "by-hand's winner" in text and "(3 seeds, established above" in text
+    assert "The 95 % intervals of the first two overlap: the difference may be chance." in text
+    scores = {one.name: one.completed["score"] for one in (confirmed, other)}
+    axes = drawn(scores_of_several(scores, table.set_index("experiment"))).axes[0]
+    shown = points(axes, "the winner with fresh seeds, 95 % interval")
+    assert shown[:, 0] == pytest.approx(100 * table["confirmed"])
+
+
+def test_an_estimate_and_its_interval_share_a_cell(confirmed: Experiment) -> None:
+    section = ranking_section(confirmed)
+    page = render("one", "", [replace(section, figures={})], {}, {})
+    first = section.tables["ranking"].iloc[0]
+    low, mean, high = (f"{100 * first[name]:.1f}" for name in ("confirmed_low", "confirmed_mean", "confirmed_high"))
+    assert f"<td>{mean} % ({low} to {high} %)</td>" in page
+    assert "confirmed low" not in page
+
+
+def test_flags_are_kept_whole_and_the_rest_is_escaped() -> None:
+    assert with_flags_whole("<b> --extend-space N") == "&lt;b&gt; <code>--extend-space</code> N"
 
 
 def test_latex_has_the_first_rows_and_no_nan(experiment: Experiment) -> None:

@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -8,16 +9,21 @@ import pytest
 
 from analysis.__main__ import main
 from tests.analysis.browser import browser, needs_browser
-from tests.analysis.folders import PLAN, make_experiment
+from tests.analysis.folders import PLAN, add_confirmation, add_range_test, make_experiment
 
-FIGURES = {"best_trials", "slices", "score_map", "parallel", "curves", "best_so_far", "rungs", "epochs", "slots"}
-TABLES = {"ranking", "top_settings", "progress", "rungs", "cost", "slots"}
+FIGURES = {
+    "best_trials", "confirmation", "slices", "score_map", "parallel", "range_test", "curves", "best_so_far", "rungs",
+    "epochs", "slots",
+}  # fmt: skip
+TABLES = {"ranking", "confirmation", "confirmation_runs", "top_settings", "progress", "rungs", "cost", "slots"}
 
 
 @pytest.fixture(scope="module")
 def reported(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the finished experiment with its report."""
     folder = Path(shutil.copytree(finished, tmp_path_factory.mktemp("reported") / "search & <co>"))
+    add_confirmation(folder)
+    add_range_test(folder)
     assert main([str(folder), "--no-best-model"]) == 0
     return folder
 
@@ -29,6 +35,9 @@ def test_everything_is_written_beside_the_search(reported: Path) -> None:
     ranking = pd.read_parquet(reported / "tables/ranking.parquet")
     board = pd.read_csv(reported / "leaderboard.csv", dtype={"trial_id": str})
     assert board["trial_id"].tolist() == ranking["trial_id"].tolist()
+    settings = json.loads((reported / "confirm.json").read_text())["settings"]
+    assert set(board.loc[board["confirmed_mean"].notna(), "trial_id"]) == {one["trial_id"] for one in settings}
+    assert pd.read_csv(reported / "tables/ranking.csv", dtype={"trial_id": str}).shape == ranking.shape
     assert "\\toprule" in (reported / "tables/ranking.tex").read_text()
 
 
@@ -71,13 +80,18 @@ def test_a_search_that_has_hardly_begun(
 
 def test_several_experiments_side_by_side(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_experiment(tmp_path / "other", epochs_at_most=60)
+    add_confirmation(tmp_path / "other", top=1)
     monkeypatch.chdir(tmp_path)
     assert main([str(finished), str(tmp_path / "other")]) == 0
     table = pd.read_csv("comparison/tables/comparison.csv")
     assert table["experiment"].tolist() == ["finished", "other"]
     assert table["epochs"][1] == 60
     assert len(list(Path("comparison/figures").iterdir())) == 2
-    assert "finished · other" in Path("comparison/report.html").read_text()
+    assert table["winner"].isna().tolist() == [True, False]
+    assert table["confirm_seeds"][1] == 3
+    page = Path("comparison/report.html").read_text()
+    assert "finished · other" in page
+    assert "With fresh seeds other&#39;s winner" in page and "The others were not confirmed." in page
 
 
 @pytest.mark.parametrize(

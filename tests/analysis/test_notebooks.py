@@ -1,6 +1,7 @@
 """The notebooks, executed top to bottom on a real small experiment, and as they are committed."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
@@ -13,7 +14,7 @@ from cifar_core import checkpoint
 from cifar_core.datasets import load_training_data
 from cifar_core.errors import UserError
 from cifar_core.train import Trainer
-from tests.analysis.folders import PLAN, make_experiment
+from tests.analysis.folders import PLAN, add_confirmation, add_range_test, make_experiment
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "analysis/notebooks").glob("*.ipynb"))
@@ -26,6 +27,8 @@ def with_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("experiments") / "with-model"
     data = load_training_data(PLAN.train)
     make_experiment(folder, fingerprint=data.fingerprint)
+    add_confirmation(folder)
+    add_range_test(folder)
     trainer = Trainer(PLAN.train, data)
     trainer.run_epoch()
     (folder / "best").mkdir()
@@ -49,18 +52,29 @@ def test_other_images_than_the_searchs_are_refused(with_model: Path) -> None:
         BestModel(str(with_model), experiment)
 
 
-def test_all_notebooks_run_top_to_bottom(with_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one kernel, which takes seconds to start, with nothing left from one notebook to the next."""
+def test_all_notebooks_run_top_to_bottom(with_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over a finished search and one that has hardly begun.
+
+    In one kernel, which takes seconds to start, with nothing left from one notebook to the next.
+    """
     assert len(NOTEBOOKS) == 4
-    monkeypatch.setenv("EXPERIMENT", str(with_model))
+    make_experiment(tmp_path / "begun", epochs_at_most=5)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     together = nbformat.v4.new_notebook()
-    for notebook in NOTEBOOKS:
-        together.cells += [nbformat.v4.new_code_cell("%reset -f"), *nbformat.read(notebook, 4).cells]
+    for folder in (with_model, tmp_path / "begun"):
+        for notebook in NOTEBOOKS:
+            begin = f"%reset -f\n%env EXPERIMENT={folder}"
+            together.cells += [nbformat.v4.new_code_cell(begin), *nbformat.read(notebook, 4).cells]
+    for number, cell in enumerate(together.cells):
+        cell.id = f"cell-{number}"
     NotebookClient(together, timeout=120, kernel_name="python3").execute()
-    outputs = [output for cell in together.cells if cell.cell_type == "code" for output in cell.outputs]
-    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
-    assert len(pictures) == 13
+    half = len(together.cells) // 2
+    assert [pictures(cells) for cells in (together.cells[:half], together.cells[half:])] == [15, 3]
+
+
+def pictures(cells: Sequence[nbformat.NotebookNode]) -> int:
+    outputs = [output for cell in cells if cell.cell_type == "code" for output in cell.outputs]
+    return sum("image/png" in output.get("data", {}) for output in outputs)
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)

@@ -1,11 +1,13 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pandas.testing import assert_frame_equal
 
 from analysis.ranking import describe_ranking, describe_top, rank_trials, top_settings
-from analysis.trials import Experiment
+from analysis.trials import Experiment, read_experiment
 from tests.analysis.by_hand import COMPLETED, STOPPED, experiment_of, four_trials
+from tests.analysis.folders import PLAN, add_confirmation, make_experiment
 from tests.tune_experiments.made_up import ended_trial
 from tune_experiments.ledger import Ledger
 from tune_experiments.records import LEADERBOARD_COLUMNS, leaderboard
@@ -14,7 +16,28 @@ from tune_experiments.search_space import Setting
 
 def test_it_is_the_leaderboard_of_the_search(experiment: Experiment, finished: Path) -> None:
     trials = list(Ledger(finished / "ledger.jsonl").trials.values())
-    assert_frame_equal(rank_trials(experiment)[LEADERBOARD_COLUMNS], leaderboard(trials))
+    assert_frame_equal(rank_trials(experiment).filter(items=LEADERBOARD_COLUMNS), leaderboard(trials))
+
+
+def test_confirmed_before_completed_before_stopped(tmp_path: Path) -> None:
+    make_experiment(tmp_path / "one", replace(PLAN, search=replace(PLAN.search, num_samples=40)))
+    add_confirmation(tmp_path / "one", top=1)
+    experiment = read_experiment(str(tmp_path / "one"))
+    board = rank_trials(experiment)
+    assert_frame_equal(
+        board.filter(items=LEADERBOARD_COLUMNS),
+        leaderboard(list(Ledger(tmp_path / "one/ledger.jsonl").trials.values()), experiment.verdict),
+    )
+    assert board["rank"].dropna().tolist() == list(range(1, 1 + len(experiment.completed)))
+    confirmed = board[board["confirmed_mean"].notna()]
+    assert confirmed.index.tolist() == [0, 1]
+    assert confirmed["confirmed_mean"].is_monotonic_decreasing
+    assert confirmed["confirm_seeds"].tolist() == [3, 3]
+    assert (confirmed["confirmed_low"] < confirmed["confirmed_mean"]).all()
+    assert board["state"][2] == "completed" and board["score"][2] > board["score"][1]  # the seed's setting, confirmed
+    text = describe_ranking(board, 1000)
+    assert "2 settings trained again with 3 fresh seeds come first, by the mean of those runs." in text
+    assert f"First is {board['trial_id'][0]}" in text and "The seed's setting is number 2: " in text
 
 
 def test_ranks_intervals_and_gains() -> None:
@@ -49,10 +72,11 @@ def test_where_the_best_tenth_lies() -> None:
         )
         for number in range(20)
     ]
-    top = top_settings(experiment_of(trials)).set_index("parameter")
+    experiment = experiment_of(trials)
+    top = top_settings(experiment).set_index("parameter")
     assert (top.loc["max_lr", "best"], top.loc["max_lr", "low"], top.loc["max_lr", "high"]) == (0.9, 0.45, 0.9)
     assert top.loc["max_lr", "covered"] == pytest.approx(0.30103 / 3, abs=1e-5)  # a factor of 2 of three decades
     assert top["edge"].tolist() == ["high", "", ""]
-    text = describe_top(top.reset_index(), 20)
+    text = describe_top(experiment, top.reset_index())
     assert "(2 trials) have max_lr 0.45 to 0.9" in text
     assert "max_lr (at its high end): a wider range" in text

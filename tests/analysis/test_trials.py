@@ -8,9 +8,10 @@ import pytest
 import yaml
 from pandas.testing import assert_frame_equal
 
-from analysis.trials import EPOCHS_FILE, PLAN_FILE, RANGE_TEST_FILE, TRIALS_FILE, Experiment, read_experiment
+from analysis.range_test import RANGE_TEST_FILE
+from analysis.trials import EPOCHS_FILE, PLAN_FILE, TRIALS_FILE, Experiment, read_experiment
 from cifar_core.errors import UserError
-from tests.analysis.folders import PLAN, make_experiment
+from tests.analysis.folders import PLAN, add_range_test, make_experiment
 from tune_experiments.ledger import Ledger
 from tune_experiments.records import epochs_frame, trials_frame
 
@@ -82,8 +83,9 @@ def test_a_search_that_has_just_begun_has_no_trials(folder: Path) -> None:
 
 def test_the_range_comes_from_the_range_test_unless_it_was_given(tmp_path: Path) -> None:
     make_experiment(tmp_path / "one", replace(PLAN, search=replace(PLAN.search, max_lr_range=None, num_samples=2)))
-    (tmp_path / "one" / RANGE_TEST_FILE).write_text(json.dumps({"suggestion": {"max_lr_range": [0.01, 0.2]}}))
-    assert read_experiment(str(tmp_path / "one")).space.max_lr == (0.01, 0.2)
+    add_range_test(tmp_path / "one")
+    suggested = json.loads((tmp_path / "one" / RANGE_TEST_FILE).read_text())["suggestion"]["max_lr_range"]
+    assert read_experiment(str(tmp_path / "one")).space.max_lr == tuple(suggested)
 
 
 def test_an_experiment_below_a_uri(finished: Path, experiment: Experiment) -> None:
@@ -105,7 +107,7 @@ def test_bad_folders_are_refused_in_one_line(folder: Path, tmp_path: Path) -> No
     assert "not an experiment folder (no search.yaml in it)" in refusal(tmp_path / "empty")
     plan = yaml.safe_load((folder / PLAN_FILE).read_text())
     for spoiled, line in (
-        (plan | {"format": 99}, "another version (format 99, not 1)"),
+        (plan | {"format": 99}, "another version (format 99, not 2)"),
         (
             {key: value for key, value in plan.items() if key != "search"},
             "not whole (no num_samples in section search)",
@@ -123,4 +125,7 @@ def test_bad_folders_are_refused_in_one_line(folder: Path, tmp_path: Path) -> No
     plan["search"]["max_lr_range"] = None
     (folder / PLAN_FILE).write_text(yaml.safe_dump(plan))
     (folder / RANGE_TEST_FILE).write_text("{")
-    assert "lr_range_test.json is damaged" in refusal(folder)
+    assert f"{folder}: lr_range_test.json is damaged" in refusal(folder)
+    (folder / RANGE_TEST_FILE).unlink()
+    (folder / "confirm.json").write_text("{}")
+    assert f"{folder}: confirm.json is damaged (KeyError: 'format')" in refusal(folder)

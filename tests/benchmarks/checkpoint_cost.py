@@ -37,7 +37,8 @@ def main(arguments: Sequence[str]) -> None:
         experiment = Experiment.at(folder, "cost")
         experiment.make()
         trial: CifarTrial = object.__new__(CifarTrial)  # without Ray, which would make the actor
-        trial.setup(trial_config(Trial("00000", seed_setting(train))), train, load_training_data(train), experiment)
+        first = trial_config(Trial("00000", seed_setting(train)))
+        trial.setup(first, train, load_training_data(train), experiment, plan.rungs)
         start = time.monotonic()
         for _ in range(train.epochs):
             trial.step()

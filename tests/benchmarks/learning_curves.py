@@ -4,8 +4,9 @@
 
 draws settings as a search without a model does, from the range of an LR range test, and trains each to its end; then
 the best half and a random half of `--repeated` of them with more seeds. Every epoch is scored by the weights and by
-their moving average, and after a few epochs by an annealed probe: a fork of the run that goes on for half an epoch with
-the learning rate falling to nothing, is scored and thrown away. Started again, it goes on where it was stopped.
+their moving average. With the first seed there is also an annealed probe after a few epochs: a fork of the run that
+goes on for half an epoch with the learning rate falling to nothing, is scored and thrown away. Started again, it goes
+on where it was stopped.
 """
 
 import argparse
@@ -72,8 +73,9 @@ def main(arguments: Sequence[str]) -> None:
                 for seed in range(config.seed + 1, config.seed + chosen.seeds)
                 for trial_id, setting, _ in _to_repeat(first, records, chosen.repeated)
             ]
-            records = _run_all(pool, config, [*first, *again], chosen.probes, journal)
+            records = _run_all(pool, config, [*first, *again], [], journal)
         table = pd.DataFrame(records).sort_values(["trial_id", "seed", "epoch"], ignore_index=True)
+        table = table.assign(train_images=config.train_size, val_images=config.val_size)
         table.to_parquet(chosen.output / "learning_curves.parquet", index=False, compression="zstd")
         _write_origin(chosen.output / "learning_curves.yaml", config, space, chosen)
 

@@ -14,14 +14,14 @@ CPU = TrainConfig(device="cpu")
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Pretend which devices torch finds and whether bf16 is native on them."""
+    """Pretend which devices torch finds and whether they multiply matrices in bf16."""
 
-    def pretend(cuda: bool = False, mps: bool = False, bf16: bool = False) -> None:
+    def pretend(cuda: bool = False, mps: bool = False, bf16: bool = False, avx512_bf16: bool = False) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: bf16)
 
     return pretend
 
@@ -50,6 +50,18 @@ def test_auto_precision_is_bf16_where_that_is_native(machine: Callable[..., None
     machine(cuda=True, bf16=native)
     compute = resolve_compute(replace(CPU, device=device))
     assert compute.dtype == (torch.bfloat16 if native else torch.float32)
+    assert compute.precision == ("bf16" if native else "fp32")
+
+
+def test_auto_precision_is_fp32_on_a_cpu_with_bf16_vectors_but_no_tiles(machine: Callable[..., None]) -> None:
+    machine(avx512_bf16=True)
+    assert resolve_compute(CPU).dtype == torch.float32
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_precision_that_was_asked_for_stays(machine: Callable[..., None], precision: Any) -> None:
+    machine()
+    assert resolve_compute(replace(CPU, precision=precision)).precision == precision
 
 
 def test_fp32_is_fp32_wherever(machine: Callable[..., None]) -> None:

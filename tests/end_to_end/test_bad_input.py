@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -29,7 +30,7 @@ PLAN = Plan(
     SearchConfig(num_samples=3, gpus_per_trial=0),
     RangeTestConfig(),
 )
-
+TINY_RUN = TrainConfig(dataset="synthetic", train_size=20, val_size=10, width=1 / 64, device="cpu")
 
 LOCKS: list[object] = []  # held until the process ends
 
@@ -88,6 +89,16 @@ def images_case(words: str, prepare: Callable[[Path], object], flags: str = "--v
     return Case(f"--dataset images --data-dir $/images {flags}", words, prepare)
 
 
+def interrupted_run(prepare: Callable[[Path], object]) -> Case:
+    """The folder `runs` of a run that was interrupted, with something else for its checkpoint."""
+
+    def start(folder: Path) -> None:
+        RunFolder(folder / "runs").create(TINY_RUN)
+        prepare(folder)
+
+    return Case("--config $/runs/config.yaml --output $/runs", "runs/checkpoint.pt: not a whole checkpoint", start)
+
+
 class MakesAFolder:
     """A pickle of this makes a folder when it is loaded."""
 
@@ -96,6 +107,19 @@ class MakesAFolder:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, (str(self.folder / "exploded"),)
+
+
+def without(experiment: Experiment, key: str) -> None:
+    """Take a key out of the experiment's search.yaml."""
+    content = yaml.safe_load(experiment.plan_file.read_text())
+    del content[key]
+    experiment.plan_file.write_text(yaml.safe_dump(content))
+
+
+def no_cifar10(folder: Path) -> None:
+    """An archive of the right name and another MD5."""
+    (folder / "data").mkdir()
+    (folder / "data/cifar-10-python.tar.gz").write_bytes(b"\x1f\x8b not the archive")
 
 
 def dangerous_cifar10(folder: Path) -> None:
@@ -126,7 +150,7 @@ SEARCH_CASES = {
     "no trials": Case("--num-samples 0", "num_samples is 0; it must be at least 1"),
     "batches of one": Case("--batch-size 1", "batch_size is 1; it must be at least 2"),
     "width beyond reason": Case("--width 17", "width is 17; it must be above 0 and at most 16"),
-    "unknown scheduler": Case("--scheduler pbt", "scheduler is pbt; it must be one of asha, none"),
+    "unknown scheduler": Case("--scheduler pbt", "scheduler is pbt; it must be one of asha, stock-asha, none"),
     "unknown searcher": Case("--searcher grid", "searcher is grid; it must be one of optuna, random"),
     "unknown data set": Case("--dataset mnist", "dataset is mnist; it must be one of cifar10, images, synthetic"),
     "line breaks in a value": Case(["--dataset", "a\nb\r\nc"], "dataset is a b c; it must be one of"),
@@ -139,6 +163,10 @@ SEARCH_CASES = {
     "zero in a logarithm": Case("--l1-factor-range 0 1", "l1_factor_range is 0; it must be above 0"),
     "peaks past the end": Case("--peak-epoch-range 1 9", "peak_epoch_range ends above epochs (8)"),
     "half a peak": Case("--peak-epoch-range 1 2.5", "peak_epoch_range is '2.5'; it must be a whole number"),
+    "a single fresh seed": Case("--confirm-seeds 1", "confirm_seeds is 1; it must be at least 2"),
+    "no seeds after this one": Case(
+        "--seed 4294967295", "seed is 4294967295; it must be at most 4294967292: confirm_seeds more follow it"
+    ),
     "factor that keeps all": Case("--reduction-factor 1", "reduction_factor is 1; it must be at least 1.1"),
     "a GPU and a half": Case("--gpus-per-trial 1.5", "gpus_per_trial is 1.5; above 1 it must be a whole number"),
     "momenta upside down": Case("--momentum-low 0.99", "momentum_low (0.99) is above momentum_high (0.95)"),
@@ -158,7 +186,7 @@ SEARCH_CASES = {
     "unknown section": yaml_case("trian: {epochs: 3}", "mine.yaml: unknown section trian; did you mean train?"),
     "keys without a section": yaml_case("epochs: 3", "mine.yaml: unknown section epochs"),
     "section of text": yaml_case("train: fast", "mine.yaml: section train must hold 'key: value' lines"),
-    "unknown key": yaml_case("train: {max_epochs: 3}", "mine.yaml: unknown key max_epochs; did you mean epochs?"),
+    "unknown key": yaml_case("train: {epoch: 3}", "mine.yaml: unknown key epoch; did you mean epochs?"),
     "key of another section": yaml_case("train: {num_samples: 3}", "mine.yaml: unknown key num_samples"),
     "truth for a number": yaml_case("train: {epochs: yes}", "mine.yaml: epochs is True; it must be int"),
     "nothing for a number": yaml_case("train: {epochs: }", "mine.yaml: epochs is None; it must be a whole number"),
@@ -174,16 +202,53 @@ SEARCH_CASES = {
     "file for a storage": Case(
         "--storage $/file --name new", "file/new: cannot be created (Not a directory)", file("file", "")
     ),
+    "URI of no known kind": Case("--storage nosuch://x/y", "nosuch://x/y: cannot be used as storage (Unrecognized"),
+    "URI without a bucket": Case("--storage s3://", "s3://: cannot be used as storage (it names no bucket)"),
+    "URI that cannot be written": Case(
+        "--storage file://$/file/x --name new --confirm-top 0", "file/x/new: cannot be written (", file("file", "")
+    ),
+    # Clusters.
+    "no address": Case("--address nonsense", "address is nonsense: no Ray cluster there (Invalid address format"),
+    "address where nothing answers": Case(
+        "--address 127.0.0.1:9",
+        "address is 127.0.0.1:9: no Ray cluster there (",
+    ),
     # Resuming.
     "nothing to resume": Case("--resume nothing", "experiments/nothing: no such experiment to resume"),
     "empty name to resume": Case(["--resume", ""], "not an experiment folder (no search.yaml in it)", experiment),
     "foreign folder": Case("--resume $/experiments", "not an experiment folder (no search.yaml in it)", experiment),
+    "plan that was never written": Case(
+        "--resume old",
+        "not an experiment folder (no search.yaml in it)",
+        lambda f: experiment(f).plan_file.rename(f / "experiments/old/search.yaml.part"),
+    ),
     "cut search.yaml": Case("--resume old", "old/search.yaml: ", lambda f: cut(experiment(f).plan_file, 0.33)),
     "empty search.yaml": Case(
         "--resume old", "search.yaml: expected 'key: value'", lambda f: cut(experiment(f).plan_file, 0)
     ),
     "newer format": Case(
-        "--resume old", "written by another version (format 2, not 1)", lambda f: experiment(f, format=2)
+        "--resume old", "written by another version (format 3, not 2)", lambda f: experiment(f, format=3)
+    ),
+    "key of a newer version": Case(
+        "--resume old",
+        "search.yaml: unknown key patience",
+        lambda f: experiment(f, range_test={"patience": 3}),
+    ),
+    "section that is missing": Case(
+        "--resume old", "search.yaml: not whole (range_test missing)", lambda f: without(experiment(f), "range_test")
+    ),
+    "fingerprint that is missing": Case(
+        "--resume old", "not whole (data_fingerprint missing)", lambda f: without(experiment(f), "data_fingerprint")
+    ),
+    "ledger of something else": Case(
+        "--resume old",
+        "ledger.jsonl: not a ledger of this version",
+        lambda f: experiment(f).ledger.write_text("hello\n"),
+    ),
+    "ledger of a newer version": Case(
+        "--resume old",
+        "ledger.jsonl: not a ledger of this version (KeyError: 'trial_id')",
+        lambda f: experiment(f).ledger.write_text('{"event": "promoted", "time": 1}\n'),
     ),
     "section gone wrong": Case("--resume old", "section train must hold", lambda f: experiment(f, train=None)),
     "another preset": Case("--resume old --preset quick", "--preset does not go with --resume", experiment),
@@ -208,11 +273,28 @@ SEARCH_CASES = {
     # Data.
     "no data folder": images_case("images: no such folder; --dataset images reads", lambda f: None),
     "no training part": images_case("images/train: no such folder", lambda f: (f / "images").mkdir()),
+    "empty training part": images_case(
+        "images/train: found 0 class folders; at least two are needed",
+        lambda f: (f / "images/train").mkdir(parents=True),
+    ),
     "one class": images_case("found 1 class folders; at least two are needed", lambda f: images(f, "ant")),
+    "no test set": images_case(
+        "images/test: no such folder; --dataset images reads DATA_DIR/train/<class>/* and test/; --confirm-top 0 goes",
+        lambda f: shutil.rmtree(images(f).parent / "test"),
+        "--val-size 4 --train-size 30",
+    ),
+    "a test set of other classes": images_case(
+        "train and test have different classes (only in one: bee); --confirm-top 0 goes without",
+        lambda f: shutil.rmtree(images(f).parent / "test/bee"),
+        "--val-size 4 --train-size 30",
+    ),
     "empty class": images_case("train/cow: no images", lambda f: (images(f) / "cow").mkdir()),
     "cut JPEG": images_case("bee/3.jpg: not a readable image", lambda f: cut(images(f) / "bee/3.jpg")),
     "text named JPEG": images_case(
         "ant/0.jpg: not a readable image", lambda f: (images(f) / "ant/0.jpg").write_text("text")
+    ),
+    "link to nowhere": images_case(
+        "ant/far.png: cannot be read (No such file", lambda f: (images(f) / "ant/far.png").symlink_to("nowhere.png")
     ),
     "image of another size": images_case(
         "ant/big.png: the image is 48x32; it must be 32x32",
@@ -232,6 +314,9 @@ SEARCH_CASES = {
     ),
     "no CIFAR-10 and no network": Case(
         "--preset cifar10-cpu --data-dir $/data", "data: CIFAR-10 is not there and cannot be downloaded"
+    ),
+    "CIFAR-10 with the wrong MD5": Case(
+        "--preset cifar10-cpu --data-dir $/data", "data: CIFAR-10 is not there and cannot be downloaded", no_cifar10
     ),
     "CIFAR-10 that would run code": Case(
         "--preset cifar10-cpu --data-dir $/data", "CIFAR-10 is not there and cannot be downloaded", dangerous_cifar10
@@ -255,6 +340,10 @@ TRAIN_CASES = {
         "runs: holds an unfinished run with epochs 4",
         lambda f: RunFolder(f / "runs").create(PLAN.train),
     ),
+    "checkpoint that would run code": interrupted_run(
+        lambda f: (f / "runs/checkpoint.pt").write_bytes(pickle.dumps(MakesAFolder(f)))
+    ),
+    "cut checkpoint": interrupted_run(lambda f: (f / "runs/checkpoint.pt").write_bytes(b"PK\x03\x04")),
     "no data": Case("--dataset images --data-dir $/images", "images: no such folder"),
 }
 
@@ -340,4 +429,5 @@ def test_a_resumed_search_may_grow(folder: Path) -> None:
     """The cases of resuming are refused for their own reasons: without them Ray would have started."""
     experiment(folder)
     with pytest.raises(pytest.fail.Exception, match="bad input started Ray"):
-        search(["--resume", "old", "--num-samples", "9", "--time-budget", "5", "--max-concurrent", "1"])
+        changes = ["--num-samples", "9", "--time-budget", "5", "--max-concurrent", "1"]
+        search(["--resume", "old", *changes, "--confirm-top", "1", "--confirm-seeds", "2"])

@@ -1,12 +1,14 @@
 """Storage that is far away, or that goes away: a search loses nothing by it, and says in one line what happened."""
 
-import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 from urllib.request import Request, urlopen
 
 import boto3
@@ -15,7 +17,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from tests.end_to_end.test_resume import tables
-from tests.end_to_end.tiny_search import ROOT, TINY, kill_search_when, run_search
+from tests.end_to_end.tiny_search import APART, TINY, kill_search_when, run_search, search_command
 
 SECRET = "notarealsecretbutlonger"
 NEW = ["--name", "tiny", "--max-concurrent", "1", *TINY]
@@ -55,6 +57,12 @@ def objects(server: ThreadedMotoServer) -> dict[str, bytes]:
     }
 
 
+def put(server: ThreadedMotoServer, name: str, content: bytes | None) -> None:
+    """Write an object of the experiment's folder, or delete it."""
+    client, where = boto3.client("s3", endpoint_url=url(server)), {"Bucket": "bucket", "Key": f"searches/tiny/{name}"}
+    client.delete_object(**where) if content is None else client.put_object(**where, Body=content)
+
+
 def epochs_in(tmp_path: Path, count: int) -> Callable[[], bool]:
     def enough() -> bool:
         ledgers = list(tmp_path.rglob("ledger.jsonl"))
@@ -79,7 +87,14 @@ def test_a_search_below_a_uri_goes_on_on_another_machine(
     kill_search_when(tmp_path, epochs_in(tmp_path, 6), signal.SIGKILL, *storage, *NEW)
     before = objects(server)
     assert {"search.yaml", "ledger.jsonl", "checkpoints/00000.pt"} <= set(before)
+    lease = [name for name in before if name.startswith("leases/")]
+    assert len(lease) == 1 and SECRET.encode() not in before[lease[0]]
     shutil.rmtree(tmp_path / "cache")
+    put(server, "leases/theirs.json", b'{"host": "elsewhere", "machine": "elsewhere", "pid": 1}')
+    refused = run_search(tmp_path, *storage, "--resume", "tiny", "--no-dashboard")
+    assert refused.returncode == 2 and len(refused.stdout.splitlines()) == 1, refused.stdout
+    assert "bucket/searches/tiny: a search on elsewhere (process 1) is at work on this experiment" in refused.stdout
+    put(server, "leases/theirs.json", None)
     resumed = run_search(tmp_path, *storage, "--resume", "tiny", "--no-dashboard")
     assert resumed.returncode == 0, resumed.stdout
     assert_equal(local_copy(tmp_path), finished)
@@ -89,18 +104,20 @@ def test_a_search_below_a_uri_goes_on_on_another_machine(
         assert after[name] == (local_copy(tmp_path) / name).read_bytes()
     assert after["best/checkpoint.pt"] in [after[name] for name in after if name.startswith("checkpoints/")]
     assert [name for name in after if SECRET.encode() in after[name]] == []
+    assert [name for name in after if name.startswith("leases/") and name != "leases/"] == []
 
 
 def test_a_server_that_vanishes_ends_the_search_with_a_line(
     server: ThreadedMotoServer, tmp_path: Path, finished: Finished
 ) -> None:
-    soon = "from tune_experiments import remote_folder, search; remote_folder.GIVE_UP_AFTER = 3.0; import sys; "
+    soon = "from tune_experiments import publisher, search; publisher.GIVE_UP_AFTER = 3.0; import sys; "
     arguments = ["--storage", uri(server), *NEW]
     command = [sys.executable, "-c", soon + "sys.exit(search.main(sys.argv[1:]))", *arguments]
     with (tmp_path / "output.log").open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, cwd=tmp_path)
         while not epochs_in(tmp_path, 3)():
             assert process.poll() is None, (tmp_path / "output.log").read_text()
+            time.sleep(0.05)
         port = server.get_host_and_port()[1]
         server.stop()
         code = process.wait(timeout=300)
@@ -121,11 +138,12 @@ def test_a_server_that_vanishes_ends_the_search_with_a_line(
 
 def test_a_folder_that_vanishes_ends_the_search_with_a_line(tmp_path: Path, finished: Finished) -> None:
     folder, elsewhere = tmp_path / "tiny", tmp_path / "elsewhere"
-    command = [sys.executable, str(ROOT / "tune_experiments/search.py"), "--storage", str(tmp_path), *NEW]
+    command = search_command(tmp_path, *NEW)
     with (tmp_path / "output.log").open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, cwd=tmp_path)
         while not epochs_in(tmp_path, 3)():
             assert process.poll() is None, (tmp_path / "output.log").read_text()
+            time.sleep(0.05)
         folder.rename(elsewhere)
         code = process.wait(timeout=300)
     text = (tmp_path / "output.log").read_text()
@@ -139,39 +157,63 @@ def test_a_folder_that_vanishes_ends_the_search_with_a_line(tmp_path: Path, fini
     assert_equal(folder, finished)
 
 
+class SmallDisk(NamedTuple):
+    """A disk of 320 MB that only processes of one namespace see."""
+
+    path: Path  # there
+    from_here: Path
+    inside: list[str]  # how to run a command there
+
+
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
     disk = tmp_path / "disk"
     disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=320m", "tmpfs", str(disk)]
-    if os.geteuid() or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("a small disk cannot be mounted here")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    hold = f"mount -t tmpfs -o size=320m none {disk} && echo there && exec sleep 1000"
+    try:
+        holder = subprocess.Popen([*APART, "sh", "-c", hold], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    except FileNotFoundError:
+        pytest.skip("unshare is not there")
+    with holder:
+        assert holder.stdout is not None
+        if holder.stdout.readline() != b"there\n":
+            pytest.skip("no process can have mounts of its own here")
+        inside = ["nsenter", f"--target={holder.pid}", "--user", "--mount", "--preserve-credentials"]
+        yield SmallDisk(disk, Path(f"/proc/{holder.pid}/root{disk}"), inside)
+        holder.kill()
+
+
+def fill(disk: Path) -> Path:
+    """Leave not one byte free."""
+    filler = disk / "filler"
+    with pytest.raises(OSError, match="No space left"), filler.open("wb", buffering=0) as file:
+        while file.write(bytes(1 << 16)) == 1 << 16:
+            pass
+        while file.write(b"0"):
+            pass
+    return filler
 
 
 @pytest.mark.slow
-def test_a_full_disk_ends_the_search_with_a_line(small_disk: Path, tmp_path: Path, finished: Finished) -> None:
-    command = [sys.executable, str(ROOT / "tune_experiments/search.py"), "--storage", str(small_disk), *NEW]
+def test_a_full_disk_ends_the_search_with_a_line(small_disk: SmallDisk, tmp_path: Path, finished: Finished) -> None:
+    command = [*small_disk.inside, *search_command(small_disk.path, *NEW)]
     with (tmp_path / "output.log").open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, cwd=tmp_path)
-        while not epochs_in(small_disk, 3)():
+        while not epochs_in(small_disk.from_here, 3)():
             assert process.poll() is None, (tmp_path / "output.log").read_text()
-        filler = small_disk / "filler"
-        with pytest.raises(OSError, match="No space left"), filler.open("wb", buffering=0) as file:
-            while file.write(bytes(1 << 12)):
-                pass
-        code = process.wait(timeout=300)
+            time.sleep(0.05)
+        filler = fill(small_disk.from_here)
+        code = process.wait(timeout=120)
     text = (tmp_path / "output.log").read_text()
     assert code == 1, text
     assert text.count("error:") == 1 and "Traceback" not in text, text
-    assert (
-        "cannot be written (No space left on device)" in text or "cannot be written (database or disk is full)" in text
-    )
+    assert re.search(r"cannot be written \(.*(No space left on device|database or disk is full)", text), text
     filler.unlink()
-    resumed = run_search(small_disk, "--resume", "tiny", "--no-dashboard")
-    assert resumed.returncode == 0, resumed.stdout
-    assert_equal(small_disk / "tiny", finished)
+    with (tmp_path / "resumed.log").open("w") as output:
+        command = [*small_disk.inside, *search_command(small_disk.path, "--resume", "tiny", "--no-dashboard")]
+        resumed = subprocess.run(command, stdout=output, stderr=output, cwd=tmp_path, timeout=400)
+    assert resumed.returncode == 0, (tmp_path / "resumed.log").read_text()
+    assert_equal(small_disk.from_here / "tiny", finished)
 
 
 @pytest.mark.parametrize(

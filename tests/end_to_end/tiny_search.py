@@ -11,8 +11,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 TINY = """
     --num-samples 5 --epochs 4 --train-size 256 --val-size 120 --width 0.0625 --batch-size 64
-    --grace-period 1 --range-test-seeds 1 --no-dashboard --seed 3
+    --grace-period 1 --range-test-seeds 1 --no-dashboard --seed 3 --confirm-top 0
 """.split()  # noqa: SIM905  # as one would type it
+CONFIRM = ["--confirm-top", "1", "--confirm-seeds", "2"]  # after TINY: the seed's setting and the best, twice each
+APART = ["unshare", "--map-root-user", "--mount"]  # runs a command with mounts of its own, where that is allowed
 
 
 def search_command(storage: Path, *flags: str) -> list[str]:

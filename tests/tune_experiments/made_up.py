@@ -44,7 +44,9 @@ def fails(setting: Setting, epoch: int) -> bool:
 
 def made_up_state(ledger: Ledger, proposer: Proposer, num_samples: int, epochs: int = EPOCHS) -> SearchState:
     """A search of grace period 2 and reduction factor 2 over the ledger."""
-    return SearchState(ledger, proposer, SuccessiveHalving(rungs(2, 2, epochs), 2), REFERENCE, epochs, num_samples)
+    return SearchState(
+        ledger, proposer, SuccessiveHalving(rungs("stock-asha", 2, 2, epochs), 2), REFERENCE, epochs, num_samples
+    )
 
 
 def run_one_at_a_time(state: SearchState) -> list[Trial]:
@@ -65,6 +67,8 @@ def ended_trial(trial_id: str, state: TrialState, *accuracies: float, setting: S
     if state is TrialState.DIVERGED:
         epochs.append(metrics(len(epochs) + 1, math.nan, train_loss=math.nan, val_loss=math.nan))
     clock = [1000.0 + 10 * epoch.epoch for epoch in epochs]
-    return Trial(
-        trial_id, setting, state, epochs, ["host:1"] * len(epochs), clock, "why" if state != "completed" else ""
+    trial = Trial(
+        trial_id, setting, state, epochs, ["host:1"] * len(epochs), clock, "" if state == "completed" else "why"
     )
+    trial.stopped_at = len(epochs) if state is TrialState.STOPPED else None
+    return trial

@@ -92,7 +92,7 @@ def test_what_is_searched_are_the_fields_of_a_setting() -> None:
         ({"search": [1]}, "plan.yaml: section search must hold 'key: value' lines"),
         ({"train": {"epoch": 3}}, "plan.yaml: unknown key epoch; did you mean epochs?"),
         ({"search": {"epochs": 3}}, "plan.yaml: unknown key epochs"),
-        ({"search": {"scheduler": "pbt"}}, "plan.yaml: scheduler is pbt; it must be one of asha, none"),
+        ({"search": {"scheduler": "pbt"}}, "plan.yaml: scheduler is pbt; it must be one of asha, stock-asha, none"),
         (
             {"search": {"max_lr_range": [0.5, 0.1]}},
             "plan.yaml: max_lr_range is 0.5 to 0.1; the first number must be the smaller one",
@@ -101,6 +101,12 @@ def test_what_is_searched_are_the_fields_of_a_setting() -> None:
         ({"search": {"gpus_per_trial": 1.5}}, "plan.yaml: gpus_per_trial is 1.5; above 1 it must be a whole number"),
         ({"range_test": {"steps": 99}}, "plan.yaml: steps is 99; it must be at least 100"),
         ({"train": {"val_size": 0}}, "val_size is 0; a search selects on validation images and never on the test set"),
+        ({"search": {"confirm_seeds": 1}}, "plan.yaml: confirm_seeds is 1; it must be at least 2"),
+        ({"search": {"confirm_top": -1}}, "plan.yaml: confirm_top is -1; it must be at least 0"),
+        (
+            {"train": {"seed": 2**32 - 1}},
+            "seed is 4294967295; it must be at most 4294967290: confirm_seeds more follow it",
+        ),
         ({"search": {"peak_epoch_range": [1, 25]}}, "peak_epoch_range ends above epochs (24)"),
     ],
 )
@@ -134,6 +140,11 @@ def test_one_exact_line_for_a_flag_that_does_not_fit(arguments: list[str], messa
     assert str(caught.value) == message
 
 
+def test_fresh_seeds_are_those_after_the_searchs_own() -> None:
+    assert build({}, "--seed", "7", "--confirm-seeds", "3").fresh_seeds == [8, 9, 10]
+    assert build({}, "--seed", str(2**32 - 1), "--confirm-top", "0").train.seed == 2**32 - 1
+
+
 def test_an_error_in_the_file_names_the_file_although_there_are_flags() -> None:
     with pytest.raises(UserError, match=r"^plan\.yaml: epochs is 0"):
         build({"train": {"epochs": 0}}, "--epochs", "5")
@@ -143,7 +154,7 @@ def test_an_error_in_the_file_names_the_file_although_there_are_flags() -> None:
 def test_presets_are_plans(name: str) -> None:
     plan = Plan.from_mapping(read_preset(name), {}, name)
     assert plan.search.num_samples > plan.search.reduction_factor
-    assert plan.search.grace_period < plan.train.epochs
+    assert plan.rungs
     assert set(read_preset(name)) <= set(SECTIONS)
 
 

@@ -7,7 +7,8 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.schedulers.async_hyperband import _Bracket
 
-from tune_experiments.early_stopping import SuccessiveHalving, cutoff, rungs
+from tests.tune_experiments.made_up import metrics
+from tune_experiments.early_stopping import Audit, SuccessiveHalving, cutoff, rung_value, rungs
 
 accuracies = st.floats(0, 1)
 factors = st.floats(1.2, 8)
@@ -27,24 +28,42 @@ factors = st.floats(1.2, 8)
     ],
 )
 def test_rungs_of_hand_made_cases(grace: int, factor: float, epochs: int, expected: list[int]) -> None:
-    assert rungs(grace, factor, epochs) == expected
+    assert rungs("stock-asha", grace, factor, epochs) == expected
 
 
 @pytest.mark.parametrize(("grace", "factor", "powers"), [(3, 3, 12), (1, 10, 8), (5, 5, 9)])
 def test_no_rung_is_lost_to_rounding(grace: int, factor: int, powers: int) -> None:
     """Logarithms lose one: `log(243 / 3) / log(3)` is 3.9999999999999996."""
     for power in range(1, powers):
-        assert rungs(grace, factor, grace * factor**power) == [grace * factor**k for k in range(power)]
+        assert rungs("stock-asha", grace, factor, grace * factor**power) == [grace * factor**k for k in range(power)]
 
 
 @given(st.integers(1, 50), factors, st.integers(1, 1000))
 def test_rungs_rise_from_the_grace_period_and_stay_below_the_end(grace: int, factor: float, epochs: int) -> None:
-    levels = rungs(grace, factor, epochs)
+    levels = rungs("stock-asha", grace, factor, epochs)
     assert levels == sorted(set(levels))
     assert all(grace <= level < epochs for level in levels)
     assert (grace in levels) == (grace < epochs)
     if levels:
         assert levels[-1] * factor + factor >= epochs  # the next rung would be past the end
+
+
+@pytest.mark.parametrize(
+    ("grace", "epochs", "expected"),
+    [(None, 24, [2, 8]), (None, 12, [1, 4]), (None, 8, [1, 4]), (None, 1, []), (3, 24, [3, 12]), (8, 8, [])],
+)
+@pytest.mark.parametrize("factor", [1.5, 2.5, 4])
+def test_rungs_of_asha_are_where_they_are_whatever_share_they_keep(
+    grace: int | None, epochs: int, expected: list[int], factor: float
+) -> None:
+    assert rungs("asha", grace, factor, epochs) == expected
+    assert rungs("none", grace, factor, epochs) == []
+
+
+def test_asha_looks_at_the_averaged_weights_and_stock_asha_at_the_weights() -> None:
+    known, unknown = metrics(1, 0.5, ema_val_accuracy=0.6), metrics(1, 0.5)
+    assert (rung_value(known, "asha"), rung_value(known, "stock-asha")) == (0.6, 0.5)
+    assert math.isnan(rung_value(unknown, "asha")) and rung_value(unknown, "stock-asha") == 0.5
 
 
 def test_first_arrival_has_nothing_to_reach() -> None:
@@ -156,3 +175,12 @@ def test_the_best_is_never_stopped(values: list[float]) -> None:
         kept = halving.keeps(str(value), 1, value)
         assert kept or value < 0.9
         halving.record(str(value), 1, value)
+
+
+def test_the_audit_picks_its_share_and_depends_on_seed_and_trial_alone() -> None:
+    names = [f"{number:05d}" for number in range(2000)]
+    picked = [Audit(0.1, seed=3).picks(name) for name in names]
+    assert picked == [Audit(0.1, seed=3).picks(name) for name in names]
+    assert picked != [Audit(0.1, seed=4).picks(name) for name in names]
+    assert 150 < sum(picked) < 250
+    assert not any(Audit(0.0).picks(name) for name in names) and all(Audit(1.0).picks(name) for name in names)

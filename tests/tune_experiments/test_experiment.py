@@ -2,6 +2,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from cifar_core.errors import UserError
 from cifar_core.options import from_mapping
 from tests.tune_experiments.made_up import ended_trial
 from tune_experiments.config import Plan, SearchConfig
-from tune_experiments.experiment import PACKAGES, Experiment, best_first, default_name, git_revision, write_whole
+from tune_experiments.experiment import PACKAGES, Experiment, best_first, default_name, git_revision
 from tune_experiments.ledger import Trial, TrialState
 from tune_experiments.records import epochs_frame, leaderboard, trials_frame
 from tune_experiments.search_space import Setting
@@ -139,10 +140,10 @@ def test_a_resume_on_other_data_is_refused(experiment: Experiment) -> None:
     assert Plan.from_mapping(experiment.read_sections(), {}, "") == grown
 
 
-@pytest.mark.parametrize("written", ["format: 2\n", "train: {}\n", "format: '1'\n"])
+@pytest.mark.parametrize("written", ["format: 1\n", "train: {}\n", "format: '2'\n"])
 def test_one_line_for_another_versions_plan(experiment: Experiment, written: str) -> None:
     experiment.plan_file.write_text(written)
-    with pytest.raises(UserError, match=r"mine: written by another version \(format .*, not 1\)"):
+    with pytest.raises(UserError, match=r"mine: written by another version \(format .*, not 2\)"):
         experiment.read_sections()
 
 
@@ -208,22 +209,6 @@ def test_checkpoints_are_kept_of_the_three_best_and_of_what_goes_on(experiment: 
     assert len(kept(experiment)) == 5
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "table"
-    write_whole(path, lambda part: part.write_text("old"))
-
-    def half(part: Path) -> None:
-        part.write_text("ne")
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(OSError, match="No space left"):
-        write_whole(path, half)
-    assert path.read_text() == "old"
-    write_whole(path, lambda part: part.write_text("new"))
-    assert path.read_text() == "new"
-    assert [file.name for file in tmp_path.iterdir()] == ["table"]
-
-
 def test_revision_is_that_of_the_checkout_or_unknown() -> None:
     revision = git_revision()
     assert revision is None or re.fullmatch(r"[0-9a-f]{40}(-dirty)?", revision)
@@ -234,3 +219,47 @@ def test_default_name_tells_the_preset_and_is_a_folder_name(tmp_path: Path, pres
     name = default_name(preset)
     assert re.fullmatch(start + r"\d{8}-\d{6}", name)
     Experiment.at(str(tmp_path), name)
+
+
+@pytest.fixture
+def two_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Be on one machine or another: each has copies of its own."""
+    return lambda name: monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
+
+
+def test_a_ledger_that_another_machine_wrote_to_since_is_fetched_again(
+    two_machines: Callable[[str], None], tmp_path: Path
+) -> None:
+    far = f"file://{tmp_path}/far"
+    two_machines("first")
+    first = Experiment.at(far, "mine")
+    first.make()
+    with first.published():
+        first.write_plan(PLAN, "abc")
+        first.ledger.write_text("1\n")
+    two_machines("second")
+    second = Experiment.open(far, "mine")
+    assert (second.path != first.path, second.ledger.read_text()) == (True, "1\n")
+    with first.published():
+        first.ledger.write_text("1\n2\n")
+        with pytest.raises(UserError, match=r"far/mine: a search on .* is at work"), second.published():
+            pass
+    with second.published():
+        assert second.ledger.read_text() == "1\n2\n"
+    assert (tmp_path / "far/mine/ledger.jsonl").read_text() == "1\n2\n"
+
+
+def test_a_name_that_another_machine_took_since_is_refused(two_machines: Callable[[str], None], tmp_path: Path) -> None:
+    far = f"file://{tmp_path}/far"
+    two_machines("first")
+    first = Experiment.at(far, "mine")
+    two_machines("second")
+    second = Experiment.at(far, "mine")
+    for experiment in (first, second):
+        experiment.make()
+    with first.published():
+        first.write_plan(PLAN, "abc")
+    plan = (tmp_path / "far/mine/search.yaml").read_bytes()
+    with pytest.raises(UserError, match="far/mine: this name is taken"), second.published():
+        pass
+    assert (tmp_path / "far/mine/search.yaml").read_bytes() == plan

@@ -2,17 +2,16 @@ import json
 import math
 import os
 from collections.abc import Callable
-from dataclasses import astuple
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cifar_core.config import TrainConfig
 from cifar_core.errors import UserError
 from tests.tune_experiments.made_up import metrics
-from tune_experiments.ledger import Ledger, Trial, TrialState, count_states
+from tune_experiments.ledger import Ledger, Trial, TrialState, count_states, state_after
 from tune_experiments.search_space import Setting
 
 FIRST, SECOND, THIRD = Setting(0.1, 1e-3, 2), Setting(0.30000000000000004, 2e-7, 1), Setting(1e-3, 10.0, 5)
@@ -26,7 +25,7 @@ def path(tmp_path: Path) -> Path:
 def fill(path: Path) -> Ledger:
     """One trial of every state."""
     ledger = Ledger(path)
-    for setting in (FIRST, SECOND, THIRD, FIRST, SECOND, THIRD):
+    for setting in (FIRST, SECOND, THIRD, FIRST, SECOND, THIRD, FIRST):
         ledger.propose(setting)
     ledger.add_epoch("00000", metrics(1, 0.1), "one:1", TrialState.RUNNING, "")
     ledger.add_epoch("00001", metrics(1, 1 / 3), "two:2", TrialState.RUNNING, "")
@@ -35,6 +34,8 @@ def fill(path: Path) -> Ledger:
     lost = metrics(1, math.nan, train_loss=math.inf, val_loss=math.nan)
     ledger.add_epoch("00003", lost, "one:1", TrialState.DIVERGED, "the loss is not finite at epoch 1")
     ledger.fail("00004", "its worker died")
+    for epoch in (1, 2):
+        ledger.add_epoch("00006", metrics(epoch, 0.2), "one:1", TrialState.AUDITED, "behind at the rung of epoch 1")
     return ledger
 
 
@@ -42,7 +43,7 @@ def assert_same_trials(left: dict[str, Trial], right: dict[str, Trial]) -> None:
     """Equal in everything, where NaN equals NaN."""
     assert list(left) == list(right)
     for ours, theirs in zip(left.values(), right.values(), strict=True):
-        np.testing.assert_array_equal([astuple(e) for e in ours.epochs], [astuple(e) for e in theirs.epochs])
+        assert repr(ours.epochs) == repr(theirs.epochs)
         assert {**vars(ours), "epochs": None} == {**vars(theirs), "epochs": None}
 
 
@@ -51,7 +52,7 @@ def test_reading_gives_what_was_written(path: Path) -> None:
     again = Ledger(path)
     assert_same_trials(again.trials, ledger.trials)
     assert [trial.state.value for trial in again.trials.values()] == [
-        "running", "completed", "stopped", "diverged", "failed", "pending",
+        "running", "completed", "stopped", "diverged", "failed", "pending", "audited",
     ]  # fmt: skip
     assert again.trials["00001"].workers == ["two:2", "one:1"]
     assert again.trials["00004"].reason == "its worker died"
@@ -73,8 +74,20 @@ def test_only_a_completed_trial_has_a_score(path: Path) -> None:
 
 def test_what_has_ended(path: Path) -> None:
     ledger = fill(path)
-    assert [trial.trial_id for trial in ledger.unfinished()] == ["00000", "00005"]
-    assert [trial.ended for trial in ledger.trials.values()] == [False, True, True, True, True, False]
+    assert [trial.trial_id for trial in ledger.unfinished()] == ["00000", "00005", "00006"]
+    assert [trial.ended for trial in ledger.trials.values()] == [False, True, True, True, True, False, False]
+
+
+def test_a_stopped_trial_has_an_audit_score_only_where_it_ran_on(path: Path) -> None:
+    ledger = fill(path)
+    assert {trial.trial_id: trial.stopped_at for trial in ledger.trials.values() if trial.stopped_at} == {
+        "00002": 1, "00006": 1,
+    }  # fmt: skip
+    assert all(trial.audit_score is None for trial in ledger.trials.values())
+    ledger.add_epoch("00006", metrics(3, 0.7), "one:1", TrialState.STOPPED, "behind at the rung of epoch 1")
+    for read in (ledger, Ledger(path)):
+        audited = read.trials["00006"]
+        assert (audited.ended, audited.stopped_at, audited.audit_score, audited.score) == (True, 1, 0.7, None)
 
 
 def test_every_state_is_counted(path: Path) -> None:
@@ -88,7 +101,35 @@ def test_ids_count_on_after_reading(path: Path) -> None:
         Ledger(path).propose(FIRST).trial_id,
         Ledger(path).propose(FIRST).trial_id,
     ]
-    assert ids == ["00006", "00007", "00008"]
+    assert ids == ["00007", "00008", "00009"]
+
+
+def test_a_trial_may_have_an_id_and_a_seed_of_its_own(path: Path) -> None:
+    ledger = Ledger(path)
+    ledger.propose(FIRST, "00027-seed3", 3)
+    ledger.propose(SECOND)
+    for read in (ledger, Ledger(path)):
+        assert [(trial.trial_id, trial.seed) for trial in read.trials.values()] == [("00027-seed3", 3), ("00001", None)]
+        runs = [trial.applied_to(TrainConfig(seed=9)) for trial in read.trials.values()]
+        assert [(run.max_lr, run.seed) for run in runs] == [(FIRST.max_lr, 3), (SECOND.max_lr, 9)]
+
+
+def test_a_ledger_of_before_there_were_seeds_is_read(path: Path) -> None:
+    setting = '{"max_lr": 0.1, "l1_factor": 0.001, "peak_epoch": 2}'
+    path.write_text(f'{{"event": "proposed", "trial_id": "00000", "setting": {setting}, "time": 1.0}}\n')
+    assert Ledger(path).trials == {"00000": Trial("00000", FIRST)}
+
+
+@pytest.mark.parametrize(
+    ("epoch", "train_loss", "state"),
+    [(2, 1.0, "running"), (3, 1.0, "completed"), (2, math.nan, "diverged"), (3, math.inf, "diverged")],
+)
+def test_an_epoch_ends_a_trial_that_nobody_stops_only_at_the_end_or_by_its_loss(
+    epoch: int, train_loss: float, state: str
+) -> None:
+    found, reason = state_after(metrics(epoch, train_loss=train_loss), epochs=3)
+    assert found == state
+    assert reason == (f"the loss is not finite at epoch {epoch}" if state == "diverged" else "")
 
 
 def test_an_event_is_in_the_file_before_it_is_acted_on(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +173,9 @@ def test_a_file_that_vanished_is_not_begun_anew(path: Path) -> None:
 def test_every_line_is_json_of_one_event(path: Path) -> None:
     fill(path)
     lines = path.read_text().splitlines()
-    assert [json.loads(line)["event"] for line in lines] == ["proposed"] * 6 + ["epoch"] * 5 + ["failed"]
+    assert [json.loads(line)["event"] for line in lines] == ["proposed"] * 7 + ["epoch"] * 5 + ["failed"] + [
+        "epoch"
+    ] * 2
 
 
 @pytest.mark.parametrize(
@@ -152,18 +195,21 @@ def test_a_last_line_cut_at_any_byte_never_happened(path: Path, last_event: Call
         path.write_bytes(content[:end])
         ledger = Ledger(path)
         assert_same_trials(ledger.trials, before.trials)
-        assert path.read_bytes() == whole
+        assert path.read_bytes() == content[:end]  # who only reads changes nothing
     ledger.propose(SECOND)
+    assert path.read_bytes().startswith(whole + b'{"event": "proposed"')
     assert_same_trials(Ledger(path).trials, ledger.trials)
-    assert list(Ledger(path).trials) == [*before.trials, "00006"]
+    assert list(Ledger(path).trials) == [*before.trials, "00007"]
 
 
 def test_zeros_that_a_power_cut_left_at_the_end_are_dropped(path: Path) -> None:
     before = fill(path)
     content = path.read_bytes()
     path.write_bytes(content + bytes(512))
-    assert_same_trials(Ledger(path).trials, before.trials)
-    assert path.read_bytes() == content
+    ledger = Ledger(path)
+    assert_same_trials(ledger.trials, before.trials)
+    ledger.propose(SECOND)
+    assert path.read_bytes().startswith(content + b'{"event": "proposed"') and b"\0" not in path.read_bytes()
 
 
 def test_a_whole_last_line_is_kept(path: Path) -> None:

@@ -30,12 +30,12 @@ def test_types_of_the_columns_do_not_depend_on_what_happened(trials: list[Trial]
     assert trials_frame(trials).dtypes.to_dict() == {
         "trial_id": text, "max_lr": real, "l1_factor": real, "peak_epoch": whole, "state": text, "score": real,
         "epochs": whole, "seconds": real, "last_val_accuracy": real, "last_val_loss": real, "started_at": real,
-        "ended_at": real, "reason": text,
+        "ended_at": real, "reason": text, "stopped_at": pd.Int64Dtype(), "audit_score": real,
     }  # fmt: skip
     assert epochs_frame(trials).dtypes.to_dict() == {
         "trial_id": text, "epoch": whole, "train_loss": real, "train_accuracy": real, "val_loss": real,
-        "val_accuracy": real, "lr": real, "momentum": real, "l1": real, "seconds": real, "finished_at": real,
-        "worker": text,
+        "val_accuracy": real, "lr": real, "momentum": real, "l1": real, "seconds": real,
+        "ema_val_loss": real, "ema_val_accuracy": real, "finished_at": real, "worker": text,
     }  # fmt: skip
     assert leaderboard(trials).dtypes.to_dict() == {
         "rank": pd.Int64Dtype(), "trial_id": text, "max_lr": real, "l1_factor": real, "peak_epoch": whole,
@@ -68,6 +68,16 @@ def test_only_completed_trials_have_a_score_and_only_ended_ones_an_end() -> None
     assert list(table.index[table["ended_at"].isna()]) == ["00005", "00006"]
     assert list(table.index[table["started_at"].isna()]) == ["00006"]
     assert table["last_val_accuracy"].isna()["00003"]
+
+
+def test_an_audited_trial_is_running_and_then_stopped_with_its_score_apart() -> None:
+    trial = ended_trial("00000", TrialState.AUDITED, 0.3, 0.4, 0.9)
+    trial.stopped_at = 1
+    row = trials_frame([trial]).iloc[0]
+    assert (row["state"], row["stopped_at"], row["epochs"]) == ("running", 1, 3) and np.isnan(row["audit_score"])
+    trial.state = TrialState.STOPPED
+    row = trials_frame([trial]).iloc[0]
+    assert (row["state"], row["audit_score"]) == ("stopped", 0.9) and np.isnan(row["score"])
 
 
 def test_one_row_per_trial_and_epoch() -> None:

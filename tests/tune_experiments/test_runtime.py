@@ -10,10 +10,17 @@ def cluster(cpus: int = 8, gpus: int = 0) -> Cluster:
 
 
 @pytest.mark.parametrize(("gpus", "asked", "expected"), [(0, None, 0), (2, None, 1), (2, 0.25, 0.25), (2, 0, 0)])
+@pytest.mark.parametrize("device", ["auto", "cuda"])
 def test_gpus_per_trial_is_what_was_asked_or_one_where_there_are_some(
-    gpus: int, asked: float | None, expected: float
+    gpus: int, asked: float | None, expected: float, device: str
 ) -> None:
-    assert cluster(gpus=gpus).gpus_per_trial(SearchConfig(gpus_per_trial=asked)) == expected
+    assert cluster(gpus=gpus).gpus_per_trial(SearchConfig(gpus_per_trial=asked), device) == expected
+
+
+@pytest.mark.parametrize("device", ["cpu", "mps"])
+def test_trials_that_run_elsewhere_ask_for_no_gpu_unless_told_to(device: str) -> None:
+    assert cluster(gpus=2).gpus_per_trial(SearchConfig(), device) == 0
+    assert cluster(gpus=2).gpus_per_trial(SearchConfig(gpus_per_trial=1), device) == 1
 
 
 @pytest.mark.parametrize(
@@ -23,7 +30,7 @@ def test_gpus_per_trial_is_what_was_asked_or_one_where_there_are_some(
         (8, 0, SearchConfig(cpus_per_trial=3), 2),
         (8, 0, SearchConfig(max_concurrent=3), 3),
         (2, 0, SearchConfig(max_concurrent=3), 2),
-        (64, 4, SearchConfig(), 4),
+        (64, 4, SearchConfig(gpus_per_trial=1), 4),
         (64, 4, SearchConfig(gpus_per_trial=0), 64),
         (64, 4, SearchConfig(gpus_per_trial=2), 2),
         (64, 3, SearchConfig(gpus_per_trial=2), 1),

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cifar_core.config import TrainConfig
-from tune_experiments.search_space import SearchSpace, Setting, default_peak_range, seed_setting
+from tune_experiments.search_space import SearchSpace, Setting, default_peak_range, edges, extended, seed_setting
 
 SPACE = SearchSpace((0.01, 0.5), (1e-5, 10.0), (1, 6))
 
@@ -61,3 +61,36 @@ def test_default_peaks_and_the_seeds_fit_any_schedule(epochs: int) -> None:
     config = TrainConfig(epochs=epochs)
     for peak in (low, high, seed_setting(config).peak_epoch):
         assert Setting(0.1, 0.1, peak).applied_to(config).peak == peak
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        (Setting(0.07, 1e-2, 3), {}),
+        (Setting(0.011, 1e-2, 3), {"max_lr": "low"}),
+        (Setting(0.49, 9.0, 6), {"max_lr": "high", "l1_factor": "high", "peak_epoch": "high"}),
+        (Setting(0.9, 1e-6, 1), {"max_lr": "high", "l1_factor": "low", "peak_epoch": "low"}),
+    ],
+)
+def test_edges_are_found_on_the_scale_of_the_search(setting: Setting, expected: dict[str, str]) -> None:
+    assert edges(SPACE, setting) == expected
+
+
+def test_no_peak_is_below_epoch_0() -> None:
+    assert edges(SearchSpace((0.01, 0.5), (1e-5, 10.0), (0, 6)), Setting(0.07, 1e-2, 0)) == {}
+
+
+def test_bounds_move_out_only_where_the_best_lies() -> None:
+    assert extended(SPACE, {}, 8) == SPACE
+    wider = extended(SPACE, {"max_lr": "high", "l1_factor": "low", "peak_epoch": "high"}, 8)
+    assert wider == SearchSpace((0.01, 1.5), (pytest.approx(1e-6), 10.0), (1, 8))
+    assert extended(SPACE, {"max_lr": "low", "peak_epoch": "low"}, 8) == SearchSpace(
+        (pytest.approx(0.01 / 3), 0.5), (1e-5, 10.0), (0, 6)
+    )
+
+
+@given(st.floats(0.011, 0.4), st.floats(1e-4, 1.0), st.integers(1, 6))
+def test_what_lay_at_an_edge_lies_inside_the_wider_space(max_lr: float, l1_factor: float, peak: int) -> None:
+    setting = Setting(max_lr, l1_factor, peak)
+    wider = extended(SPACE, edges(SPACE, setting), 20)
+    assert setting in wider and edges(wider, setting) == {}

@@ -17,7 +17,7 @@ from tests.tune_experiments.made_up import (
     metrics,
     run_one_at_a_time,
 )
-from tune_experiments.early_stopping import SuccessiveHalving
+from tune_experiments.early_stopping import Audit, SuccessiveHalving
 from tune_experiments.ledger import Ledger, Trial, TrialState
 from tune_experiments.search_space import Setting
 from tune_experiments.search_state import SearchState
@@ -268,3 +268,60 @@ def test_whatever_the_order_of_the_reports(
     again = made_up_state(Ledger(path), PROPOSERS[kind](), TRIALS)
     assert again.halving.values == state.halving.values
     assert again.remaining == 0
+
+
+def audited_state(path: Path) -> SearchState:
+    """As `started`, but every trial that is behind is audited."""
+    halving, audit = SuccessiveHalving([1, 4], 2), Audit(share=1.0)
+    return SearchState(Ledger(path), Repeat(), halving, REFERENCE, EPOCHS, 3, audit=audit)
+
+
+def test_an_audited_trial_runs_to_the_end_apart_from_the_selection(path: Path) -> None:
+    state = audited_state(path)
+    for _ in range(3):
+        state.next_trial()
+    state.report("00001", metrics(1, 0.6), "w")
+    assert state.report("00002", metrics(1, 0.5), "w").state is TrialState.AUDITED
+    assert state.proposer.told == [("00002", TrialState.AUDITED)]  # type: ignore[attr-defined]
+    for epoch in range(2, EPOCHS):
+        assert state.report("00002", metrics(epoch, 0.9), "w").state is TrialState.AUDITED
+    trial = state.report("00002", metrics(EPOCHS, 0.99), "w")
+    assert (trial.state, trial.score, trial.audit_score, trial.stopped_at) == (TrialState.STOPPED, None, 0.99, 1)
+    assert trial.reason == "behind at the rung of epoch 1; runs on for the audit"
+    assert len(state.proposer.told) == 1  # type: ignore[attr-defined]
+    assert state.halving.values == {1: {"00001": 0.6, "00002": 0.5}, 4: {}}
+
+
+def test_a_resumed_search_goes_on_with_its_audit(path: Path) -> None:
+    before = audited_state(path)
+    for _ in range(3):
+        before.next_trial()
+    before.report("00001", metrics(1, 0.6), "w")
+    for epoch in range(1, 6):
+        before.report("00002", metrics(epoch, 0.5), "w")
+    state = audited_state(path)
+    assert [trial.trial_id for trial in state.to_continue] == ["00000", "00001", "00002"]
+    assert state.halving.values == before.halving.values
+    assert state.proposer.told == [("00002", TrialState.AUDITED)]  # type: ignore[attr-defined]
+    assert state.report("00002", metrics(6, 0.5), "w").state is TrialState.AUDITED
+
+
+def test_an_audit_that_diverges_ends_as_diverged_and_is_told_once(path: Path) -> None:
+    state = audited_state(path)
+    for _ in range(3):
+        state.next_trial()
+    state.report("00001", metrics(1, 0.6), "w")
+    state.report("00002", metrics(1, 0.5), "w")
+    trial = state.report("00002", metrics(2, np.nan, train_loss=np.nan, val_loss=np.nan), "w")
+    assert (trial.state, trial.stopped_at, trial.audit_score) == (TrialState.DIVERGED, 1, None)
+
+
+def test_rungs_judge_by_the_averaged_weights(path: Path) -> None:
+    halving = SuccessiveHalving([1], 2)
+    state = SearchState(Ledger(path), Repeat(), halving, REFERENCE, EPOCHS, 4, scheduler="asha")
+    for _ in range(4):
+        state.next_trial()
+    state.report("00001", metrics(1, 0.2, ema_val_accuracy=0.6), "w")
+    assert state.report("00002", metrics(1, 0.9, ema_val_accuracy=0.5), "w").state is TrialState.STOPPED
+    assert state.report("00003", metrics(1, 0.9), "w").state is TrialState.STOPPED, "no value passes no rung"
+    assert halving.values[1] == {"00001": 0.6, "00002": 0.5}

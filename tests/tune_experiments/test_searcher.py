@@ -203,6 +203,30 @@ def test_study_file_takes_the_seeds_setting_from_outside_the_space(tmp_path: Pat
     assert [trial.params["max_lr"] for trial in file.study.trials] == [5.0, 0.02]
 
 
+def test_study_file_of_another_space_is_made_anew(tmp_path: Path) -> None:
+    """Optuna's importances leave out a parameter whose bounds differ between trials."""
+    path = tmp_path / "optuna.db"
+    for trial in ENDS[:2]:
+        StudyFile(path, SPACE).add(trial)
+    wider = StudyFile(path, SPACE.including(OUTSIDE))
+    assert wider.known == set()
+    for trial in ENDS:
+        wider.add(trial)
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{path}")
+    assert len(study.trials) == len(ENDS)
+    assert optuna.search_space.intersection_search_space(study.trials) == distributions(SPACE.including(OUTSIDE))
+
+
+def test_an_audited_trial_is_pruned_with_what_it_had_when_it_was_stopped() -> None:
+    trial = ended_trial("00000", TrialState.STOPPED, 0.4, 0.5, 0.9, setting=Setting(0.02, 1e-3, 3))
+    trial.stopped_at = 2
+    (told,) = taught([trial]).study.trials
+    assert (told.state, told.intermediate_values) == (OptunaState.PRUNED, {1: 0.4, 2: 0.5})
+    trial.state = TrialState.DIVERGED  # in its audit
+    (told,) = taught([trial]).study.trials
+    assert (told.state, told.intermediate_values) == (OptunaState.PRUNED, {1: 0.4, 2: 0.5})
+
+
 def test_study_files_folder_may_have_an_unusual_name(tmp_path: Path) -> None:
     folder = tmp_path / "my data #1, é"
     folder.mkdir()

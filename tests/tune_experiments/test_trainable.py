@@ -1,6 +1,6 @@
 import os
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +37,16 @@ def timeless(result: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in result.items() if key not in ("seconds", "worker")}
 
 
-def config(known_epochs: int = 0, trial_id: str = "00007", setting: Setting = SETTING) -> dict[str, Any]:
-    return {"trial_id": trial_id, "known_epochs": known_epochs, **asdict(setting)}
+def config(
+    known_epochs: int = 0, trial_id: str = "00007", setting: Setting = SETTING, seed: int | None = None
+) -> dict[str, Any]:
+    return {"trial_id": trial_id, "known_epochs": known_epochs, **asdict(setting), "seed": seed}
 
 
 def worker(experiment: Experiment, known_epochs: int = 0, setting: Setting = SETTING) -> CifarTrial:
     """A worker as Tune makes it, but in this process."""
     trial: CifarTrial = object.__new__(CifarTrial)
-    trial.setup(config(known_epochs, setting=setting), TINY, tiny_data(), experiment)
+    trial.setup(config(known_epochs, setting=setting), TINY, tiny_data(), experiment, rungs=[])
     return trial
 
 
@@ -56,6 +58,18 @@ def test_a_worker_gets_the_setting_and_what_is_known() -> None:
     trial = ended_trial("00007", TrialState.RUNNING, 0.1, 0.2, setting=SETTING)
     assert trial_config(trial) == config(known_epochs=2)
     assert trial_config(Trial("00008", OTHER)) == config(0, "00008", OTHER)
+    assert trial_config(Trial("00008-seed3", OTHER, seed=3)) == config(0, "00008-seed3", OTHER, seed=3)
+
+
+def test_a_trial_with_a_seed_of_its_own_trains_with_it(experiment: Experiment, alone: list[dict[str, Any]]) -> None:
+    trial = worker(experiment)
+    trial.reset_config(config(trial_id="00007-seed3", seed=3))
+    expected = fit(replace(SETTING.applied_to(TINY), seed=3), tiny_data()).history.epochs
+    found = steps(trial, 3)
+    assert found == [timeless(asdict(epoch)) for epoch in expected] and found != alone
+    assert (experiment.file("checkpoints") / "00007-seed3.pt").exists()
+    trial.reset_config(config())
+    assert steps(trial, 3) == alone
 
 
 def test_a_step_is_an_epoch_of_the_run(experiment: Experiment, alone: list[dict[str, Any]]) -> None:
@@ -143,3 +157,9 @@ def test_an_error_is_a_result(experiment: Experiment) -> None:
 def test_errors_are_described_in_one_line(error: Exception, line: str) -> None:
     assert describe_error(error).startswith(line)
     assert "\n" not in describe_error(error)
+
+
+def test_the_average_is_scored_at_rungs_alone(experiment: Experiment) -> None:
+    trial: CifarTrial = object.__new__(CifarTrial)
+    trial.setup(config(), replace(TINY, ema_epochs=0.5), tiny_data(), experiment, rungs=[2])
+    assert [step["ema_val_accuracy"] is None for step in steps(trial, 3)] == [True, False, True]
