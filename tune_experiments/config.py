@@ -42,7 +42,7 @@ class SearchConfig:
         None, "epochs before the first rung; none is a twelfth of the schedule", at_least=1
     )
     reduction_factor: float = option(
-        2.5, "a rung keeps about the best 1/factor; rungs of stock-asha are this factor apart too", at_least=1.1
+        3.0, "a rung keeps about the best 1/factor; rungs of stock-asha are this factor apart too", at_least=1.1
     )
     audit: float = option(
         0.1,

@@ -22,7 +22,7 @@ import numpy as np
 from cifar_core.history import EpochMetrics
 
 Scheduler = Literal["asha", "stock-asha", "none"]
-SPACING = 4.0  # of asha's rungs
+SPACING = 6.0  # of asha's rungs
 GRACE_SHARE = 1 / 12  # of the schedule, before the first rung
 
 

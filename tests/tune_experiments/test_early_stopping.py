@@ -50,7 +50,7 @@ def test_rungs_rise_from_the_grace_period_and_stay_below_the_end(grace: int, fac
 
 @pytest.mark.parametrize(
     ("grace", "epochs", "expected"),
-    [(None, 24, [2, 8]), (None, 12, [1, 4]), (None, 8, [1, 4]), (None, 1, []), (3, 24, [3, 12]), (8, 8, [])],
+    [(None, 24, [2, 12]), (None, 12, [1, 6]), (None, 8, [1, 6]), (None, 1, []), (3, 24, [3, 18]), (8, 8, [])],
 )
 @pytest.mark.parametrize("factor", [1.5, 2.5, 4])
 def test_rungs_of_asha_are_where_they_are_whatever_share_they_keep(
