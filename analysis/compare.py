@@ -101,7 +101,8 @@ def _describe_winners(table: pd.DataFrame) -> str:
     confirmed = table[table["confirmed"].notna()].sort_values("confirmed", ascending=False)
     means = [
         f"{row['experiment']}'s winner {row['winner']} has {percent(row['confirmed'])} "
-        f"({count(int(row['confirm_seeds']), 'seed')}, {'' if row['established'] else 'not '}established above the seed's setting)"
+        f"({count(int(row['confirm_seeds']), 'seed')}, {'' if row['established'] else 'not '}established above the "
+        "seed's setting)"
         for _, row in confirmed.iterrows()
     ]
     text = f"With fresh seeds {'; '.join(means)}."

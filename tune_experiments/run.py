@@ -86,7 +86,7 @@ def _run_on(
         _search(site, state, study, ledgers[1], budget)
     finish(experiment, plan, state, study)
     verdict = _confirm(site, state, ledgers[1], budget)
-    print(describe_end(experiment, plan, state, verdict))
+    print(describe_end(experiment, plan, state, space, verdict))
     return exit_code(state, verdict, budget)
 
 

@@ -8,7 +8,7 @@ from tune_experiments.experiment import Experiment, best_first
 from tune_experiments.ledger import Trial, TrialState
 from tune_experiments.records import leaderboard
 from tune_experiments.runtime import Cluster
-from tune_experiments.search_space import default_peak_range
+from tune_experiments.search_space import SearchSpace, default_peak_range, edges
 from tune_experiments.search_state import SearchState
 from tune_experiments.verdict import ConfirmedSetting, TestedSetting, TestResult, Verdict
 
@@ -43,12 +43,15 @@ def describe_start(experiment: Experiment, plan: Plan, data: TrainingData, clust
     return "\n".join([f"Search {experiment.path.name}", *(f"  {key:<10}{text}" for key, text in rows.items())])
 
 
-def describe_end(experiment: Experiment, plan: Plan, state: SearchState, verdict: Verdict | None) -> str:
+def describe_end(
+    experiment: Experiment, plan: Plan, state: SearchState, space: SearchSpace, verdict: Verdict | None
+) -> str:
     """The leaderboard, what was confirmed of it, where everything is, and what to do next."""
     lines = ["", f"Leaderboard (score: validation accuracy after epoch {plan.train.epochs})", _table(state.trials), ""]
     completed = best_first(state.trials)
     if completed:
         lines += _confirmation(verdict) if verdict else _comparison(completed[0], state.trials[0])
+        lines += _at_edge(edges(space, completed[0].setting), experiment)
         lines += ["", "Files in " + str(experiment.path)]
         lines += [f"  {name:<20}{what}" for name, what in FILES.items() if experiment.file(name).exists()]
         lines += ["", f"Repeat the best run:  python -m cifar_core --config {experiment.file('best')}/config.yaml"]
@@ -105,6 +108,13 @@ def _comparison(best: Trial, reference: Trial) -> list[str]:
             "--confirm-top trains both with fresh seeds."
         )
     return lines
+
+
+def _at_edge(at: dict[str, str], experiment: Experiment) -> list[str]:
+    if not at:
+        return []
+    places = " and ".join(f"the {end} end of {name}" for name, end in at.items())
+    return [f"The best setting lies at {places}; for more room: {experiment.how_to_resume} --extend-space --num-samples N"]
 
 
 def _confirmation(verdict: Verdict) -> list[str]:

@@ -7,16 +7,17 @@ import pytest
 from cifar_core.config import RangeTestConfig, TrainConfig
 from cifar_core.datasets import TrainingData
 from tests.cifar_core.tiny import dark_and_bright
-from tests.tune_experiments.made_up import PROPOSERS, ended_trial, made_up_state
+from tests.tune_experiments.made_up import PROPOSERS, SPACE, ended_trial, made_up_state
 from tune_experiments.config import Plan, SearchConfig
 from tune_experiments.experiment import Experiment
 from tune_experiments.ledger import Ledger, Trial, TrialState
 from tune_experiments.runtime import Cluster
-from tune_experiments.search_space import Setting
+from tune_experiments.search_space import SearchSpace, Setting
 from tune_experiments.search_state import SearchState
 from tune_experiments.summary import SHOWN, describe_end, describe_start
 from tune_experiments.verdict import Finalist, Opening, Verdict, judge
 
+ROOMY = SearchSpace((1e-5, 100.0), (1e-10, 100.0), (0, 8))  # nothing lies at its edge
 PLAN = Plan(
     TrainConfig(dataset="synthetic", epochs=8, width=0.125),
     SearchConfig(num_samples=3, grace_period=2, reduction_factor=2, gpus_per_trial=0),
@@ -43,11 +44,12 @@ def end(
     num_samples: int | None = None,
     plan: Plan = PLAN,
     verdict: Verdict | None = None,
+    space: SearchSpace = ROOMY,
 ) -> str:
     """What is said about a search with these trials."""
     state: SearchState = made_up_state(Ledger(path / "ledger"), PROPOSERS["random"](), num_samples or len(trials))
     state.ledger.trials.update({trial.trial_id: trial for trial in trials})
-    return describe_end(EXPERIMENT, plan, state, verdict)
+    return describe_end(EXPERIMENT, plan, state, space, verdict)
 
 
 def run(finalist: str, seed: int, accuracy: float | None, end: TrialState = TrialState.COMPLETED) -> Trial:
@@ -221,3 +223,12 @@ def test_the_terminal_gets_the_best_of_many_trials(tmp_path: Path) -> None:
 def test_the_real_thing_is_not_told_who_ran_it(tmp_path: Path) -> None:
     plan = replace(PLAN, train=replace(PLAN.train, dataset="cifar10"))
     assert "The real thing" not in end(tmp_path, ended_trial("00000", TrialState.COMPLETED, 0.6), plan=plan)
+
+
+def test_a_best_setting_at_the_edge_of_the_space_asks_for_more_room(tmp_path: Path) -> None:
+    inside = end(tmp_path, ended_trial("00000", TrialState.COMPLETED, 0.5), space=SPACE)
+    assert "--extend-space" not in inside
+    at_edge = ended_trial("00000", TrialState.COMPLETED, 0.5, setting=Setting(0.99, 0.01, 7))
+    text = end(tmp_path, at_edge, space=SPACE)
+    assert "The best setting lies at the high end of max_lr and the high end of peak_epoch; for more room: --resume" in text
+    assert "--extend-space --num-samples N" in text

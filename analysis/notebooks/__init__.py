@@ -1,0 +1,1 @@
+"""Notebooks that show what the sections say, with the outputs of one search in them."""
