@@ -42,10 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         target = _target(output)
         with tempfile.TemporaryDirectory() as temporary:
             if len(chosen.experiments) == 1:
-                _write_one(chosen.experiments[0], chosen.best_model, chosen.data_dir, Path(temporary))
+                answers = _write_one(chosen.experiments[0], chosen.best_model, chosen.data_dir, Path(temporary))
             else:
-                _write_comparison(chosen.experiments, Path(temporary))
+                answers = _write_comparison(chosen.experiments, Path(temporary))
             _move(Path(temporary), target)
+        for section in answers:
+            print(f"{section.question}\n  " + "\n  ".join(section.sentences))
         print(f"Written: {output.split('?')[0]}/report.html, and figures/ and tables/ beside it")
     return 0
 
@@ -66,7 +68,7 @@ def build_parser() -> Parser:
     return parser
 
 
-def _write_one(location: str, with_model: bool, data_dir: Path | None, folder: Path) -> None:
+def _write_one(location: str, with_model: bool, data_dir: Path | None, folder: Path) -> list[Section]:
     experiment = read_experiment(location)
     answers = sections(experiment)
     if with_model:
@@ -74,9 +76,10 @@ def _write_one(location: str, with_model: bool, data_dir: Path | None, folder: P
     ranking = answers[0].tables["ranking"]
     ranking.filter(items=LEADERBOARD_COLUMNS).to_csv(folder / "leaderboard.csv", index=False)
     _write(experiment.name, progress_line(experiment), answers, facts_of(experiment), folder)
+    return answers
 
 
-def _write_comparison(locations: Sequence[str], folder: Path) -> None:
+def _write_comparison(locations: Sequence[str], folder: Path) -> list[Section]:
     experiments = [read_experiment(location) for location in locations]
     answers = [comparison_section(experiments)]
     for experiment in experiments:
@@ -87,6 +90,7 @@ def _write_comparison(locations: Sequence[str], folder: Path) -> None:
     facts = {experiment.name: "; ".join(facts_of(experiment).values()) for experiment in experiments}
     title = " · ".join(experiment.name for experiment in experiments)
     _write(title, f"{len(experiments)} searches side by side", answers, facts, folder)
+    return answers
 
 
 def _write(title: str, subtitle: str, answers: Sequence[Section], facts: dict[str, str], folder: Path) -> None:
@@ -96,7 +100,6 @@ def _write(title: str, subtitle: str, answers: Sequence[Section], facts: dict[st
     for name, picture in pictures.items():
         (folder / "figures" / f"{name}.png").write_bytes(picture)
     for section in answers:
-        print(f"{section.question}\n  " + "\n  ".join(section.sentences))
         for name, table in section.tables.items():
             write_table(table, folder / "tables", name)
     (folder / "report.html").write_text(render(title, subtitle, answers, pictures, facts), encoding="utf-8")

@@ -104,11 +104,12 @@ def describe_confirmation(verdict: Verdict | None) -> list[str]:
 
 def _describe_runs(verdict: Verdict) -> str:
     states = [state for one in verdict.settings for state in one.states]
+    who = f"{count(len(verdict.settings), 'setting')}, the search's best and the seed's, were"
+    if len(verdict.settings) == 1:
+        who = "The seed's setting, which is the search's best as well, was"
     text = (
-        f"{count(len(verdict.settings), 'setting')}, the search's best and the seed's, "
-        f"{'was' if len(verdict.settings) == 1 else 'were'} trained in full ({count(verdict.epochs, 'epoch')}) with "
-        f"{count(len(verdict.seeds), 'fresh seed')}, the same for all, and scored on {verdict.val_images:,} validation "
-        "images."
+        f"{who} trained in full ({count(verdict.epochs, 'epoch')}) with {count(len(verdict.seeds), 'fresh seed')}, the "
+        f"same for all, and scored on {verdict.val_images:,} validation images."
     )
     ended = sum(state in ENDED for state in states)
     return text if verdict.finished else f"{text} This is not finished: {ended} of {len(states)} runs have ended."

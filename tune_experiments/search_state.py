@@ -64,11 +64,15 @@ class SearchState:
 
         What stands in brackets, such as how much memory was free, may differ.
         """
-        ended = [trial for trial in self.trials if trial.ended]
-        reasons = {trial.reason.partition(" (")[0] for trial in ended}
-        all_failed = all(trial.state is TrialState.FAILED for trial in ended)
-        enough = len(ended) - len(self.ended_before) >= ALIKE_FAILURES
-        return ended[-1].reason if enough and all_failed and len(reasons) == 1 else None
+        failed = []
+        for trial in self.ledger.trials.values():
+            if trial.ended and trial.state is not TrialState.FAILED:
+                return None  # mostly the first, however many there are
+            if trial.ended:
+                failed.append(trial.reason)
+        enough = len(failed) - len(self.ended_before) >= ALIKE_FAILURES
+        alike = len({reason.partition(" (")[0] for reason in failed}) == 1
+        return failed[-1] if enough and alike else None
 
     @property
     def remaining(self) -> int:

@@ -26,10 +26,10 @@ def scores_of_several(scores: Mapping[str, "pd.Series[float]"], table: pd.DataFr
         axes.scatter(100 * values, jitter, s=20 if len(values) < 500 else 5, alpha=0.55, color=COLOURS[0])
         label = "seed's setting" if place == 0 else None
         axes.scatter(100 * seed_settings[name], place, label=label, **SEED_STYLE)
-    if "confirmed" in table:
-        _draw_winners(axes, table.loc[list(scores)])
     axes.set_yticks(range(len(scores)), list(scores))
     axes.set_xlim(*spread_limits(100 * pd.concat(list(scores.values()))))
+    if "confirmed" in table:
+        _draw_winners(axes, table.loc[list(scores)])
     axes.set(xlabel="validation accuracy of completed trials (%)", ylim=(len(scores) - 0.5, -0.5))
     axes.grid(False, axis="y")
     legend_below(figure, axes, columns=2)
@@ -41,5 +41,6 @@ def _draw_winners(axes: Axes, table: pd.DataFrame) -> None:
     shown = table[["confirmed", "confirmed_low", "confirmed_high"]].astype("float64")
     places = np.arange(len(table)) + 0.3
     axes.hlines(places, 100 * shown["confirmed_low"], 100 * shown["confirmed_high"], colors=GOOD, linewidth=1.8)
+    axes.set_xlim(right=np.nanmax([axes.get_xlim()[1], *(101 * shown["confirmed_high"])]))
     label = "the winner with fresh seeds, 95 % interval"
     axes.scatter(100 * shown["confirmed"], places, marker="D", s=36, color=GOOD, zorder=5, label=label)

@@ -4,11 +4,10 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-from nbformat import NotebookNode, read, write
+from typing import Any
 
 from analysis.trials import read_experiment
-from cifar_core.errors import one_line_errors
+from cifar_core.errors import UserError, one_line_errors
 from cifar_core.options import Parser
 from tune_experiments.remote_folder import is_uri
 
@@ -25,17 +24,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
         given = parser.parse(arguments)
         read_experiment(given.experiment)  # before a kernel starts: what is wrong is one line
-        given.output.mkdir(parents=True, exist_ok=True)
-        for file in sorted(FOLDER.glob("*.ipynb")):
-            notebook = read(file, as_version=4)
-            execute(notebook, given.experiment)
-            write(notebook, given.output / file.name)
-            print(f"Written: {given.output / file.name}")
+        _run_all(given.experiment, given.output)
     return 0
 
 
-def execute(notebook: NotebookNode, experiment: str) -> None:
-    """Run all cells on an experiment, by path or URI, in a kernel of their own; raises where a cell does.
+def _run_all(experiment: str, output: Path) -> None:
+    try:
+        import nbformat
+    except ImportError:
+        raise UserError("the notebooks need more packages: pip install -e '.[notebooks]'") from None
+    output.mkdir(parents=True, exist_ok=True)
+    for file in sorted(FOLDER.glob("*.ipynb")):
+        notebook = nbformat.read(file, as_version=4)  # type: ignore[no-untyped-call]
+        execute(notebook, experiment)
+        nbformat.write(notebook, output / file.name)  # type: ignore[no-untyped-call]
+        print(f"Written: {output / file.name}")
+
+
+def execute(notebook: Any, experiment: str) -> None:
+    """Run all cells of an `nbformat` notebook on an experiment, by path or URI; raises where a cell does.
 
     What is kept tells nothing of the machine: no times, and none of the warnings, which hold paths.
     """
