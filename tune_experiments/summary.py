@@ -114,7 +114,8 @@ def _at_edge(at: dict[str, str], experiment: Experiment) -> list[str]:
     if not at:
         return []
     places = " and ".join(f"the {end} end of {name}" for name, end in at.items())
-    return [f"The best setting lies at {places}; for more room: {experiment.how_to_resume} --extend-space --num-samples N"]
+    more_room = f"{experiment.how_to_resume} --extend-space --num-samples N"
+    return [f"The best setting lies at {places}; for more room: {more_room}"]
 
 
 def _confirmation(verdict: Verdict) -> list[str]:

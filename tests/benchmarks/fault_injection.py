@@ -53,6 +53,7 @@ import pandas as pd
 
 from cifar_core import checkpoint
 from cifar_core.errors import UserError
+from cifar_core.options import read_yaml
 from tune_experiments.reaper import processes_of
 
 SEARCH = Path(__file__).parents[2] / "tune_experiments/search.py"
@@ -447,7 +448,8 @@ def outcome(search: Search) -> dict[tuple[Any, ...], str]:
     verdict = json.loads((search.folder / "confirm.json").read_text())
     del verdict["test"]["opened"]
     values |= {("confirm.json", name): repr(value) for name, value in verdict.items()}
-    return values | {("best",): (search.folder / "best/config.yaml").read_text()}
+    best = read_yaml(search.folder / "best/config.yaml")
+    return values | {("best", name): repr(value) for name, value in best.items() if name != "data_dir"}
 
 
 def differing(ours: dict[tuple[Any, ...], str], theirs: dict[tuple[Any, ...], str]) -> int:
@@ -507,7 +509,7 @@ def inject_faults(kills: list[Kill], seed: int, folder: Path, report: Report) ->
 
 def as_table(done: Sequence[Figures]) -> str:
     """A row for each search, and their sum; of seconds the most."""
-    table = pd.DataFrame([asdict(figures) for figures in done]).set_index("seed").round(1)
+    table = pd.DataFrame([asdict(figures) for figures in done]).set_index("seed").astype({"finished": int}).round(1)
     of_all = {name: max(table[name]) if name.startswith("slowest") else sum(table[name]) for name in table.columns}
     table.loc["all"] = pd.Series(of_all)
     return str(table.T.to_string(float_format="{:g}".format))

@@ -230,5 +230,5 @@ def test_a_best_setting_at_the_edge_of_the_space_asks_for_more_room(tmp_path: Pa
     assert "--extend-space" not in inside
     at_edge = ended_trial("00000", TrialState.COMPLETED, 0.5, setting=Setting(0.99, 0.01, 7))
     text = end(tmp_path, at_edge, space=SPACE)
-    assert "The best setting lies at the high end of max_lr and the high end of peak_epoch; for more room: --resume" in text
+    assert "lies at the high end of max_lr and the high end of peak_epoch; for more room: --resume" in text
     assert "--extend-space --num-samples N" in text
