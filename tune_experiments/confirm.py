@@ -66,10 +66,11 @@ def describe(confirmation: Confirmation) -> str:
 
 
 def settle(confirmation: Confirmation, experiment: Experiment, plan: Plan, trials: Sequence[Trial]) -> None:
-    """After a finished confirmation: the winner into `best/`, and the checkpoints that nothing needs deleted.
+    """After a finished confirmation: leaderboard by it, the winner in `best/`, checkpoints that nothing needs deleted.
 
     `best/` gets the search's own trial, or, where its checkpoint was not kept, the first of the winner's runs.
     """
+    experiment.write_tables(trials, confirmation.verdict)
     chosen = [f for f in confirmation.finalists if f.trial.trial_id == confirmation.verdict.winner]
     candidates = [trial for finalist in chosen for trial in (finalist.trial, *finalist.runs)]
     best = [trial for trial in candidates if experiment.checkpoints.has(trial.trial_id)][:1] or candidates[:1]

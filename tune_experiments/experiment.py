@@ -29,6 +29,7 @@ from tune_experiments.ledger import CONFIRM_LEDGER, LEDGER, Trial, TrialState
 from tune_experiments.publisher import Publisher
 from tune_experiments.records import epochs_frame, leaderboard, trials_frame
 from tune_experiments.remote_folder import RemoteFolder, is_uri
+from tune_experiments.verdict import Verdict
 
 FORMAT = 2
 PLAN_FILE = "search.yaml"
@@ -202,12 +203,12 @@ class Experiment:
             raise UserError(f"{self.plan_file}: not whole ({', '.join(missing)} missing)")
         return {name: content[name] for name in SECTIONS}
 
-    def write_tables(self, trials: Sequence[Trial]) -> None:
+    def write_tables(self, trials: Sequence[Trial], verdict: Verdict | None = None) -> None:
         """`epochs.parquet`, `trials.parquet` and `leaderboard.csv`."""
         epochs, table = epochs_frame(trials), trials_frame(trials)
         write_whole(self.file("epochs.parquet"), lambda path: epochs.to_parquet(path, index=False))
         write_whole(self.file("trials.parquet"), lambda path: table.to_parquet(path, index=False))
-        board = leaderboard(trials)
+        board = leaderboard(trials, verdict)
         write_whole(self.file("leaderboard.csv"), lambda path: board.to_csv(path, index=False))
 
     def write_best(self, best: Trial, plan: Plan) -> None:

@@ -57,6 +57,10 @@ def objects(server: ThreadedMotoServer) -> dict[str, bytes]:
     }
 
 
+def leases(found: dict[str, bytes]) -> list[str]:
+    return [name for name in found if name.startswith("leases/") and name != "leases/"]
+
+
 def put(server: ThreadedMotoServer, name: str, content: bytes | None) -> None:
     """Write an object of the experiment's folder, or delete it."""
     client, where = boto3.client("s3", endpoint_url=url(server)), {"Bucket": "bucket", "Key": f"searches/tiny/{name}"}
@@ -87,8 +91,7 @@ def test_a_search_below_a_uri_goes_on_on_another_machine(
     kill_search_when(tmp_path, epochs_in(tmp_path, 6), signal.SIGKILL, *storage, *NEW)
     before = objects(server)
     assert {"search.yaml", "ledger.jsonl", "checkpoints/00000.pt"} <= set(before)
-    lease = [name for name in before if name.startswith("leases/")]
-    assert len(lease) == 1 and SECRET.encode() not in before[lease[0]]
+    assert len(leases(before)) == 1
     shutil.rmtree(tmp_path / "cache")
     put(server, "leases/theirs.json", b'{"host": "elsewhere", "machine": "elsewhere", "pid": 1}')
     refused = run_search(tmp_path, *storage, "--resume", "tiny", "--no-dashboard")
@@ -103,8 +106,8 @@ def test_a_search_below_a_uri_goes_on_on_another_machine(
     for name in ("trials.parquet", "epochs.parquet", "leaderboard.csv", "optuna.db", "ledger.jsonl"):
         assert after[name] == (local_copy(tmp_path) / name).read_bytes()
     assert after["best/checkpoint.pt"] in [after[name] for name in after if name.startswith("checkpoints/")]
-    assert [name for name in after if SECRET.encode() in after[name]] == []
-    assert [name for name in after if name.startswith("leases/") and name != "leases/"] == []
+    assert [name for found in (before, after) for name in found if SECRET.encode() in found[name]] == []
+    assert leases(after) == []
 
 
 def test_a_server_that_vanishes_ends_the_search_with_a_line(

@@ -2,6 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -110,6 +111,8 @@ def test_best_is_the_searchs_own_trial_of_the_winner(experiment: Experiment) -> 
     settle(confirmation, experiment, PLAN, TRIALS)
     assert best(experiment) == (TRIALS[4].setting.applied_to(PLAN.train), "00004")
     assert kept(experiment) == {"00002", "00003", "00004"}
+    board = pd.read_csv(experiment.file("leaderboard.csv"), dtype={"trial_id": str})
+    assert board["trial_id"][0] == "00004" and board["confirmed_mean"][0] == pytest.approx(0.8)
 
 
 def test_best_is_a_confirmed_run_where_the_searchs_checkpoint_is_gone(experiment: Experiment) -> None:
