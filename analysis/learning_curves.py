@@ -90,6 +90,15 @@ def _costs(table: pd.DataFrame) -> dict[str, float]:
     return {"ema": average, "ema loss": average, "probe": probe}
 
 
+def read_table(location: str) -> pd.DataFrame:
+    """A table of recorded curves; without a column `seed` they are of seed 0. Raises `UserError` where it is none."""
+    try:
+        table = pd.read_parquet(Path(location).expanduser())
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{location}: cannot be read ({' '.join(str(error).split())})") from None
+    return table if "seed" in table else table.assign(seed=0)
+
+
 def read_curves(location: str, seed: int = 0) -> LearningCurves:
     """The curves of a `.parquet` table of recorded ones, or those of an experiment's trials that ran to the end.
 
@@ -98,15 +107,13 @@ def read_curves(location: str, seed: int = 0) -> LearningCurves:
     """
     try:
         if location.endswith(".parquet"):
-            table = pd.read_parquet(Path(location).expanduser())
-            return curves_of(table[table["seed"] == seed] if "seed" in table else table)
+            table = read_table(location)
+            return curves_of(table[table["seed"] == seed])
         experiment = read_experiment(location)
         ends = experiment.trials[experiment.trials["score"].notna() | experiment.trials["audit_score"].notna()]
         table = experiment.epochs.merge(ends[["trial_id", *PARAMETERS]], on="trial_id")
         if train_images := experiment.plan["train"]["train_size"]:
             table = table.assign(train_images=train_images, val_images=experiment.val_images)
         return curves_of(table)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{location}: cannot be read ({' '.join(str(error).split())})") from None
     except UserError as error:
         raise UserError(str(error) if str(error).startswith(location) else f"{location}: {error}") from None

@@ -64,7 +64,8 @@ class Lease:
             self.folder.delete(name)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._release()
+        if not isinstance(error, OSError):  # the store cannot be reached: it would only be tried for long
+            self._release()
 
     def renew(self) -> None:
         """Say that this search still goes on. To be called before each upload.
@@ -87,7 +88,7 @@ class Lease:
         self.renewed_at = time.time()
 
     def _release(self) -> None:
-        with suppress(OSError):  # it becomes stale
+        with suppress(OSError):  # the lease becomes stale
             self.folder.delete(self.name)
 
     def _holder(self, name: str) -> str | None:

@@ -97,7 +97,8 @@ def test_two_nodes_like_this_one_compute_as_this_one_does(two_nodes: TwoNodes) -
 
 def test_trials_of_a_node_that_is_lost_go_on_on_another(two_nodes: TwoNodes, tmp_path: Path) -> None:
     """The last one here, as the second node is gone after it."""
-    flags = [*TINY, "--num-samples", "2", "--epochs", "9", "--scheduler", "none", "--max-lr-range", "0.01", "0.1"]
+    longer = ["--num-samples", "2", "--epochs", "9", "--train-size", "2000", "--scheduler", "none"]
+    flags = [*TINY, *longer, "--max-lr-range", "0.01", "0.1"]
     command = search_command(tmp_path, "--address", two_nodes.address, "--name", "tiny", *flags)
     ledger, log = tmp_path / "tiny/ledger.jsonl", tmp_path / "output.log"
 

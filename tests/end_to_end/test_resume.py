@@ -68,7 +68,7 @@ def test_a_confirmation_that_is_killed_goes_on_where_it_was(finished: tuple[Path
 
 
 def test_a_search_ends_with_its_time_budget_goes_on_and_grows(tmp_path: Path, finished: tuple[Path, str]) -> None:
-    flags = [*TINY, "--max-concurrent", "1", "--time-budget", "8"]
+    flags = [*TINY, "--max-concurrent", "1", "--time-budget", "1"]
     flags[flags.index("--num-samples") + 1] = "3"
     first = run_search(tmp_path, "--name", "tiny", *flags)
     assert first.returncode == 0, first.stdout
