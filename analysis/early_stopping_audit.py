@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from analysis.tables import rows
 from analysis.trials import Experiment
 from analysis.words import count, percent
+from tune_experiments.early_stopping import SuccessiveHalving, gives_second_chances
 from tune_experiments.ledger import TrialState
 
 MIN_WHOLE = 5  # trials that ran to the end, for a correlation
@@ -36,16 +37,30 @@ UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"))
 def ends(experiment: Experiment) -> pd.DataFrame:
     """The trials that ran to the end: `trial_id`, `end` (final accuracy), `audited`, `weight` (how many it stands for).
 
-    An audited trial that diverged in its audit ends at 0.
+    An audited trial that diverged in its audit ends at 0. One that would pass its rung now, and so would have gone on
+    after all, is no sample of the stopped ones and is left out.
     """
     trials = experiment.trials
-    stopped = trials[trials["stopped_at"].notna()]
+    stopped = trials[trials["stopped_at"].notna() & ~trials["trial_id"].isin(_would_go_on(experiment))]
     lost = stopped["state"].eq(TrialState.DIVERGED)
     audited = stopped.assign(end=stopped["audit_score"].mask(lost, 0.0), audited=True)
     audited = audited[audited["end"].notna()]
     audited["weight"] = len(stopped) / max(1, len(audited))
     completed = experiment.completed.assign(end=experiment.completed["score"], audited=False, weight=1.0)
     return pd.concat([completed, audited])[["trial_id", "end", "audited", "weight"]].reset_index(drop=True)
+
+
+def _would_go_on(experiment: Experiment) -> set[str]:
+    """The stopped trials that would pass their rung now, given all that were judged there."""
+    if not gives_second_chances(experiment.plan["search"]["scheduler"]):
+        return set()
+    epochs = experiment.epochs.merge(experiment.trials[["trial_id", "stopped_at"]], on="trial_id")
+    halving = SuccessiveHalving(experiment.rungs, experiment.plan["search"]["reduction_factor"])
+    judged = epochs[~(epochs["epoch"] > epochs["stopped_at"].astype("float64"))]
+    for trial_id, epoch, value in judged[["trial_id", "epoch", experiment.rung_column]].itertuples(index=False):
+        halving.record(trial_id, epoch, value)
+    last = judged[judged["epoch"] == judged["stopped_at"]].set_index("trial_id")["epoch"]
+    return {str(trial_id) for trial_id, epoch in last.items() if trial_id in halving.reached(epoch)}
 
 
 def rung_values(experiment: Experiment) -> pd.DataFrame:
@@ -148,7 +163,8 @@ def missed(experiment: Experiment) -> Missed:
 
     whole = ends(experiment)
     audits = whole.loc[whole["audited"], "end"]
-    stopped, audited = int(experiment.trials["stopped_at"].notna().sum()), len(audits)
+    never_on = experiment.trials["stopped_at"].notna() & ~experiment.trials["trial_id"].isin(_would_go_on(experiment))
+    stopped, audited = int(never_on.sum()), len(audits)
     better = int((audits > experiment.completed["score"].max()).sum())
     chance = UNKNOWN
     if better:

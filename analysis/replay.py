@@ -42,7 +42,12 @@ class Found(NamedTuple):
 
 
 def replay_search(
-    rule: Rule, values: Sequence[Sequence[float]], epochs: int, workers: int, rng: np.random.Generator
+    rule: Rule,
+    values: Sequence[Sequence[float]],
+    epochs: int,
+    workers: int,
+    rng: np.random.Generator,
+    second_chances: bool = False,
 ) -> Found:
     """One search over trials in the order of `values`, each a trial's value after every epoch."""
     paces = (1 + JITTER * rng.random(len(values))).tolist()
@@ -50,6 +55,7 @@ def replay_search(
     waiting = iter(range(len(values)))
     spent = readings = 0
     completed: list[int] = []
+    stopped: dict[int, int] = {}  # trials, each with the rung's epoch
 
     def go_on(now: float, trial: int, reached: int) -> None:
         nonlocal spent
@@ -57,8 +63,17 @@ def replay_search(
         spent += target - reached
         heapq.heappush(clock, (now + (target - reached) * paces[trial], trial, target))
 
-    for first in islice(waiting, workers):
-        go_on(0.0, first, 0)
+    def fill(now: float) -> None:
+        for fresh in islice(waiting, workers - len(clock)):
+            go_on(now, fresh, 0)
+        if second_chances and len(clock) < workers:
+            passing = {level: rule.reached(level) for level in rule.levels}
+            again = [trial for trial, level in stopped.items() if str(trial) in passing[level]]
+            again.sort(key=lambda trial: (-stopped[trial], -values[trial][stopped[trial] - 1], trial))
+            for trial in again[: workers - len(clock)]:
+                go_on(now, trial, stopped.pop(trial))
+
+    fill(0.0)
     while clock:
         now, trial, reached = heapq.heappop(clock)
         if reached == epochs:
@@ -70,9 +85,9 @@ def replay_search(
             readings += 1
             if goes_on:
                 go_on(now, trial, reached)
-                continue
-        for following in islice(waiting, 1):
-            go_on(now, following, 0)
+            else:
+                stopped[trial] = reached
+        fill(now)
     return Found(spent, readings, completed)
 
 
@@ -145,7 +160,7 @@ class Searches:
         values, epochs = [rows[index] for index in draw], self.curves.epochs
         if policy.rule:
             rng = np.random.default_rng((self.seed, number))
-            found = replay_search(policy.rule(), values, epochs, self.workers, rng)
+            found = replay_search(policy.rule(), values, epochs, self.workers, rng, policy.second_chances)
         else:
             assert policy.pick is not None
             found = replay_pick(policy.pick, values, epochs, policy.rungs[0] if policy.rungs else 0)

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from tune_experiments.early_stopping import Scheduler, SuccessiveHalving, rungs
@@ -24,6 +24,9 @@ class Rule(Protocol):
     def record(self, trial_id: str, epoch: int, value: float) -> None:
         """Take note of the value."""
 
+    def reached(self, epoch: int) -> Collection[str]:
+        """The trials that would pass now, given all that were there."""
+
 
 class MedianStopping:
     """Ray's `MedianStoppingRule`: a trial stops whose best value is below the median of the others' means so far.
@@ -40,6 +43,10 @@ class MedianStopping:
     def record(self, trial_id: str, epoch: int, value: float) -> None:
         """Take note of the value."""
         self.values.setdefault(trial_id, []).append(value)
+
+    def reached(self, epoch: int) -> Collection[str]:
+        """Nobody is asked twice."""
+        return ()
 
     def keeps(self, trial_id: str, epoch: int, value: float) -> bool:
         """Whether the trial goes on."""
@@ -59,6 +66,7 @@ class Policy(NamedTuple):
         rungs: the epochs at which it looks; of median stopping, the first of them.
         factor: of which it keeps one, or 1 / the share that it keeps.
         rule: makes one for a search of asynchronous workers.
+        second_chances: whether stopped trials that would pass their rung in the end go on.
         pick: for a search without workers, the trials that are run to the end, from their values at the only rung (at
             none: of all trials, in their order).
     """
@@ -68,12 +76,16 @@ class Policy(NamedTuple):
     rungs: tuple[int, ...]
     factor: float
     rule: Callable[[], Rule] | None = None
+    second_chances: bool = False
     pick: Callable[[Sequence[float]], list[int]] | None = None
 
 
 def halving(scheduler: str, value: str, levels: Sequence[int], factor: float) -> Policy:
     """Successive halving in its stopping form, as searches use it and Ray's ASHA does."""
-    return Policy(scheduler, value, tuple(levels), factor, rule=lambda: SuccessiveHalving(levels, factor))
+    return Policy(
+        scheduler, value, tuple(levels), factor,
+        rule=lambda: SuccessiveHalving(levels, factor), second_chances=scheduler == "asha",
+    )  # fmt: skip
 
 
 def halvings(scheduler: Scheduler, value: str, known: Sequence[int], epochs: int) -> Iterator[Policy]:

@@ -165,9 +165,10 @@ def _read_parquet(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame] | None:
 
 
 def _events_in(tables: tuple[pd.DataFrame, pd.DataFrame]) -> int:
-    """Lines of the ledger that the tables stand for: proposals, epochs and failures."""
+    """Lines of the ledger that the tables stand for: proposals, epochs, failures and second chances."""
     trials, epochs = tables
-    return len(trials) + len(epochs) + int((trials["state"] == TrialState.FAILED).sum())
+    failures = int((trials["state"] == TrialState.FAILED).sum())
+    return len(trials) + len(epochs) + failures + int(trials["second_chances"].sum())
 
 
 def _space(plan: dict[str, Any], range_test: RangeTest | None, trials: pd.DataFrame) -> SearchSpace:

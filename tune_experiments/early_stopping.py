@@ -5,10 +5,11 @@ when it reaches a rung, against the values seen there before.
 
 - `stock-asha` is Ray's: it compares validation accuracy, and its reduction factor sets both what share a rung keeps and
   how far apart rungs are.
-- `asha` fits OneCycle. It compares the accuracy of a moving average of the weights, which tells what the weights will
-  come to once the learning rate has fallen, wherever a trial's peak is. And its rungs are `SPACING` apart whatever
-  share they keep: two lenient rungs lose the best less often than strict ones for the same epochs. Both were chosen by
-  replay over recorded learning curves (docs/learning_curves).
+- `asha` fits OneCycle in three ways. It compares the accuracy of a moving average of the weights, which tells what the
+  weights will come to once the learning rate has fallen, wherever a trial's peak is. Its rungs are `SPACING` apart
+  whatever share they keep: two lenient rungs lose the best less often than strict ones for the same epochs. And when
+  all trials have been started, a stopped one that would pass its rung now, given all that were there, goes on: it had come
+  when the bar happened to be high. All three were chosen by replay over recorded curves (docs/learning_curves).
 """
 
 import math
@@ -56,6 +57,11 @@ def cutoff(earlier: Sequence[float], reduction_factor: float) -> float:
 
 def judges_by_average(scheduler: Scheduler) -> bool:
     """Whether the rungs look at the averaged weights."""
+    return scheduler == "asha"
+
+
+def gives_second_chances(scheduler: Scheduler) -> bool:
+    """Whether stopped trials may go on once all have been started."""
     return scheduler == "asha"
 
 
@@ -107,6 +113,11 @@ class SuccessiveHalving:
         if epoch not in self.values:
             return True
         return value >= cutoff(self._others(trial_id, epoch), self.reduction_factor)
+
+    def reached(self, epoch: int) -> set[str]:
+        """The trials that would pass this rung now, given all that were there."""
+        bar = cutoff(self._ranked[epoch], self.reduction_factor)
+        return {trial_id for trial_id, value in self.values[epoch].items() if value >= bar}
 
     def _others(self, trial_id: str, epoch: int) -> list[float]:
         """The sorted values of the other trials."""

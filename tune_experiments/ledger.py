@@ -49,6 +49,7 @@ class Trial:
     reason: str = ""
     seed: int | None = None
     stopped_at: int | None = None  # the rung's epoch at which it was behind
+    second_chances: int = 0  # how often it went on after all
 
     @property
     def ended(self) -> bool:
@@ -105,6 +106,10 @@ class Ledger:
         """The trial will not go on."""
         self._append({"event": "failed", "trial_id": trial_id, "reason": reason})
 
+    def give_second_chance(self, trial_id: str) -> None:
+        """A trial that was stopped goes on."""
+        self._append({"event": "second chance", "trial_id": trial_id})
+
     def unfinished(self) -> list[Trial]:
         """Trials that were proposed and have not ended, oldest first."""
         return [trial for trial in self.trials.values() if not trial.ended]
@@ -140,6 +145,10 @@ class Ledger:
             self.trials[trial_id] = Trial(trial_id, Setting(**event["setting"]), seed=event.get("seed"))
             return
         trial = self.trials[trial_id]
+        if event["event"] == "second chance":
+            trial.state, trial.reason, trial.stopped_at = TrialState.RUNNING, "", None
+            trial.second_chances += 1
+            return
         trial.reason = event["reason"]
         if event["event"] == "failed":
             trial.state = TrialState.FAILED

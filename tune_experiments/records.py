@@ -11,7 +11,7 @@ TRIAL_COLUMNS = {
     "trial_id": "str", "max_lr": "float64", "l1_factor": "float64", "peak_epoch": "int64", "state": "str",
     "score": "float64", "epochs": "int64", "seconds": "float64", "last_val_accuracy": "float64",
     "last_val_loss": "float64", "started_at": "float64", "ended_at": "float64", "reason": "str",
-    "stopped_at": "Int64", "audit_score": "float64",
+    "stopped_at": "Int64", "audit_score": "float64", "second_chances": "int64",
 }  # fmt: skip
 EPOCH_COLUMNS = {
     "trial_id": "str", "epoch": "int64", "train_loss": "float64", "train_accuracy": "float64", "val_loss": "float64",
@@ -101,4 +101,5 @@ def _trial_row(trial: Trial) -> dict[str, object]:
         "reason": trial.reason,
         "stopped_at": trial.stopped_at,
         "audit_score": trial.audit_score,
+        "second_chances": trial.second_chances,
     }

@@ -163,7 +163,8 @@ def _search(site: Site, state: SearchState, study: StudyFile, runs: ConfirmLedge
 
     def on_end(trial: Trial) -> None:
         study.add(trial)
-        experiment.drop_checkpoints(state.trials, runs.trials)  # a confirmation that goes on wants those of its runs
+        waiting = [trial.trial_id for trial in state.candidates()]
+        experiment.drop_checkpoints(state.trials, [*runs.trials, *waiting])  # a confirmation may go on, too
 
     keeper = Keeper(Progress(state), site.publisher, lambda: experiment.write_tables(state.trials), on_end)
     run_trials(site, state, keeper.on_report, budget.left)
@@ -183,9 +184,7 @@ def _confirm(site: Site, state: SearchState, runs: ConfirmLedger, budget: Budget
 
 def finish(experiment: Experiment, plan: Plan, state: SearchState, study: StudyFile) -> None:
     """Bring every file up to the ledger."""
-    for trial in state.trials:
-        if trial.ended:
-            study.add(trial)
+    study.bring_up_to([trial for trial in state.trials if trial.ended])
     experiment.write_tables(state.trials)
     for best in best_first(state.trials)[:1]:
         experiment.write_best(best, plan)

@@ -6,7 +6,7 @@ Everything it knows is in the ledger, so building it over an existing ledger is 
 from collections import deque
 
 from cifar_core.history import EpochMetrics
-from tune_experiments.early_stopping import Audit, Scheduler, SuccessiveHalving, rung_value
+from tune_experiments.early_stopping import Audit, Scheduler, SuccessiveHalving, gives_second_chances, rung_value
 from tune_experiments.ledger import Ledger, Trial, TrialState
 from tune_experiments.search_space import Setting
 from tune_experiments.searcher import Proposer
@@ -77,26 +77,56 @@ class SearchState:
     @property
     def remaining(self) -> int:
         """How many trials are still to be started or continued."""
-        return len(self.to_continue) + max(0, self.num_samples - len(self.ledger.trials))
+        to_propose = max(0, self.num_samples - len(self.ledger.trials))
+        return len(self.to_continue) + to_propose + len(self.second_chances())
 
     @property
     def unfinished(self) -> int:
         """How many of the trials asked for have not ended."""
         to_propose = max(0, self.num_samples - len(self.trials))
-        return to_propose + sum(not trial.ended for trial in self.trials)
+        return to_propose + sum(not trial.ended for trial in self.trials) + len(self.second_chances())
+
+    def second_chances(self) -> list[Trial]:
+        """Stopped trials that are to go on, now that none is left to propose: the furthest first, then the best."""
+        return self.candidates() if len(self.ledger.trials) >= self.num_samples else []
+
+    def candidates(self) -> list[Trial]:
+        """Stopped trials that would pass their rung now. Those that were audited are out of the selection for good."""
+        if not gives_second_chances(self.scheduler):
+            return []
+        reached = {level: self.halving.reached(level) for level in self.halving.levels}
+        chosen = [
+            trial
+            for trial in self.ledger.trials.values()
+            if trial.state is TrialState.STOPPED
+            and trial.stopped_at == len(trial.epochs)
+            and trial.trial_id in reached.get(trial.stopped_at, ())
+        ]
+        return sorted(chosen, key=lambda trial: (-len(trial.epochs), -self._last_value(trial), trial.trial_id))
+
+    def _last_value(self, trial: Trial) -> float:
+        return rung_value(trial.epochs[-1], self.scheduler)
 
     def next_trial(self) -> Trial | None:
         """The trial to start or continue next; none when all have been given out."""
         if self.to_continue:
             return self.to_continue.popleft()
         number = len(self.ledger.trials)
-        if number >= self.num_samples or self.hopeless:
+        if self.hopeless:
             return None
+        if number >= self.num_samples:
+            return self._second_chance()
         if number > 0:
             return self.ledger.propose(self.proposer.propose(number))
         trial = self.ledger.propose(self.reference)
         self.proposer.follow(trial)
         return trial
+
+    def _second_chance(self) -> Trial | None:
+        for trial in self.second_chances():
+            self.ledger.give_second_chance(trial.trial_id)
+            return trial
+        return None
 
     def give_back(self, trial_id: str) -> None:
         """A trial that was given out and has not ended is to be given out again."""

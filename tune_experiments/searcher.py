@@ -5,7 +5,7 @@ a diverged one as pruned before its first value, which is the worst rank there i
 and no NaN is in the study; a failed one as failed, which says nothing about its setting.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -146,6 +146,7 @@ class StudyFile:
     def __init__(self, path: Path, space: SearchSpace) -> None:
         _quiet()
         self.space = space
+        self.path = path
         try:
             self._open(path)
         except Exception as error:  # ours, or one of Optuna, SQLAlchemy, Alembic or SQLite
@@ -155,6 +156,15 @@ class StudyFile:
             with _as_os_error():
                 self._open(path)
 
+    def bring_up_to(self, trials: Sequence[Trial]) -> None:
+        """Hold these ended trials as they are now: made anew where one went on after it had been written as stopped."""
+        if any(self.known.get(trial.trial_id, trial.state.value) != trial.state.value for trial in trials):
+            self.path.unlink()
+            with _as_os_error():
+                self._open(self.path)
+        for trial in trials:
+            self.add(trial)
+
     def _open(self, path: Path) -> None:
         self.study = optuna.create_study(
             storage=f"sqlite:///{path}", study_name=STUDY, direction="maximize", load_if_exists=True
@@ -162,7 +172,7 @@ class StudyFile:
         trials = self.study.get_trials(deepcopy=False)
         if any(trial.distributions != distributions(self.space) for trial in trials):
             raise ValueError("of another space")
-        self.known = {trial.user_attrs["trial_id"] for trial in trials}
+        self.known = {trial.user_attrs["trial_id"]: trial.user_attrs["state"] for trial in trials}
 
     def add(self, trial: Trial) -> None:
         """Write an ended trial, once however often it is given; raises `OSError`."""
@@ -178,7 +188,7 @@ class StudyFile:
         )
         with _as_os_error():
             self.study.add_trial(frozen)
-        self.known.add(trial.trial_id)
+        self.known[trial.trial_id] = trial.state.value
 
 
 @contextmanager

@@ -35,6 +35,16 @@ def test_a_search_by_hand() -> None:
     assert one_worker(SuccessiveHalving([1, 3], 2), values) == (6 + 1 + 3 + 6, [0, 3])
 
 
+def test_a_second_chance_by_hand() -> None:
+    """The second is behind the first, but in the upper half of all three in the end."""
+    values = [[0.9] * 6, [0.5] * 6, [0.1] * 6]
+    for second_chances, completed in ((False, [0]), (True, [0, 1])):
+        rule = SuccessiveHalving([1], 2)
+        found = replay_search(rule, values, EPOCHS, 1, np.random.default_rng(0), second_chances)
+        assert found.completed == completed
+        assert found.epochs == 3 + 5 * len(completed)
+
+
 def test_a_value_that_is_not_a_number_ends_a_trial() -> None:
     assert one_worker(SuccessiveHalving([1], 2), [[np.nan] * 6, [0.1] * 6]) == (1 + 6, [1])
 

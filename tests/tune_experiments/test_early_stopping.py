@@ -184,3 +184,11 @@ def test_the_audit_picks_its_share_and_depends_on_seed_and_trial_alone() -> None
     assert picked != [Audit(0.1, seed=4).picks(name) for name in names]
     assert 150 < sum(picked) < 250
     assert not any(Audit(0.0).picks(name) for name in names) and all(Audit(1.0).picks(name) for name in names)
+
+
+def test_who_would_pass_now_is_judged_among_all_that_were_there() -> None:
+    halving = SuccessiveHalving([1], 2)
+    for trial_id, value in (("a", 0.9), ("b", 0.5), ("c", 0.2), ("d", 0.1)):
+        halving.record(trial_id, 1, value)
+    assert halving.reached(1) == {"a", "b"}
+    assert SuccessiveHalving([1], 2).reached(1) == set()

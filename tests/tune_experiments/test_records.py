@@ -31,6 +31,7 @@ def test_types_of_the_columns_do_not_depend_on_what_happened(trials: list[Trial]
         "trial_id": text, "max_lr": real, "l1_factor": real, "peak_epoch": whole, "state": text, "score": real,
         "epochs": whole, "seconds": real, "last_val_accuracy": real, "last_val_loss": real, "started_at": real,
         "ended_at": real, "reason": text, "stopped_at": pd.Int64Dtype(), "audit_score": real,
+        "second_chances": whole,
     }  # fmt: skip
     assert epochs_frame(trials).dtypes.to_dict() == {
         "trial_id": text, "epoch": whole, "train_loss": real, "train_accuracy": real, "val_loss": real,

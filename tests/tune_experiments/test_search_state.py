@@ -1,4 +1,4 @@
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 from random import Random
 
@@ -325,3 +325,95 @@ def test_rungs_judge_by_the_averaged_weights(path: Path) -> None:
     assert state.report("00002", metrics(1, 0.9, ema_val_accuracy=0.5), "w").state is TrialState.STOPPED
     assert state.report("00003", metrics(1, 0.9), "w").state is TrialState.STOPPED, "no value passes no rung"
     assert halving.values[1] == {"00001": 0.6, "00002": 0.5}
+
+
+def second_chance_state(path: Path, trials: int = 4) -> SearchState:
+    """Judged by the averaged weights after epoch 1, a half kept."""
+    return SearchState(Ledger(path), Repeat(), SuccessiveHalving([1], 2), REFERENCE, EPOCHS, trials, scheduler="asha")
+
+
+def judged(state: SearchState, trial_id: str, value: float) -> TrialState:
+    return state.report(trial_id, metrics(1, 0.1, ema_val_accuracy=value), "w").state
+
+
+def test_a_trial_that_was_stopped_by_a_high_bar_goes_on_once_all_are_started(path: Path) -> None:
+    state = second_chance_state(path)
+    for _ in range(3):
+        state.next_trial()
+    assert judged(state, "00001", 0.9) is TrialState.RUNNING
+    assert judged(state, "00002", 0.5) is TrialState.STOPPED
+    assert state.second_chances() == []
+    state.next_trial()
+    assert judged(state, "00000", 0.1) is TrialState.RUNNING  # the reference
+    assert judged(state, "00003", 0.2) is TrialState.STOPPED
+    assert (state.remaining, state.unfinished) == (1, 3)
+    again = state.next_trial()
+    assert again is not None and again.trial_id == "00002"  # the median is now 0.35
+    assert (again.state, again.stopped_at, again.second_chances, len(again.epochs)) == (TrialState.RUNNING, None, 1, 1)
+    assert state.next_trial() is None and state.remaining == 0
+    for epoch in range(2, EPOCHS + 1):
+        state.report("00002", metrics(epoch, 0.7), "w")
+    assert again.score == 0.7
+
+
+def test_a_search_that_ended_before_a_second_chance_resumes_with_it(path: Path) -> None:
+    before = second_chance_state(path, 3)
+    for _ in range(3):
+        before.next_trial()
+    judged(before, "00001", 0.5)
+    judged(before, "00002", 0.4)
+    judged(before, "00000", 0.1)
+    state = second_chance_state(path, 3)
+    assert [trial.trial_id for trial in state.to_continue] == ["00000", "00001"]
+    assert [trial.trial_id for trial in state.second_chances()] == ["00002"]
+    given = [state.next_trial() for _ in range(4)]
+    assert [trial and trial.trial_id for trial in given] == ["00000", "00001", "00002", None]
+    assert [trial.trial_id for trial in second_chance_state(path, 3).to_continue] == ["00000", "00001", "00002"]
+
+
+def test_stock_asha_gives_no_second_chance_and_an_audited_trial_gets_none(path: Path) -> None:
+    for number, (scheduler, share) in enumerate((("stock-asha", 0.0), ("asha", 1.0))):
+        ledger = Ledger(path.with_name(str(number)))
+        state = SearchState(
+            ledger,
+            Repeat(),
+            SuccessiveHalving([1], 2),
+            REFERENCE,
+            2,
+            3,
+            scheduler=scheduler,
+            audit=Audit(share),  # type: ignore[arg-type]
+        )
+        for _ in range(3):
+            state.next_trial()
+        for trial_id, value in (("00001", 0.5), ("00002", 0.4), ("00000", 0.1)):
+            state.report(trial_id, metrics(1, value, ema_val_accuracy=value), "w")
+        state.report("00002", metrics(2, 0.9), "w")
+        assert ledger.trials["00002"].state is TrialState.STOPPED and state.second_chances() == []
+
+
+@pytest.mark.parametrize("cut", range(0, 40, 3))
+def test_a_search_with_second_chances_ends_the_same_wherever_it_was_cut(path: Path, tmp_path: Path, cut: int) -> None:
+    """One trial at a time; the averages are worth what the weights are, but for a shift by the number of the trial."""
+
+    def state_at(file: Path) -> SearchState:
+        halving = SuccessiveHalving([2, 6], 2)
+        return SearchState(Ledger(file), PROPOSERS["optuna"](), halving, REFERENCE, EPOCHS, 10, scheduler="asha")
+
+    def run(state: SearchState, events: int = 10**6) -> None:
+        while (trial := state.next_trial()) is not None:
+            while not trial.ended:
+                if events == 0:
+                    return
+                events -= 1
+                epoch = made_up_epoch(trial.setting, len(trial.epochs) + 1)
+                average = None if epoch.diverged else epoch.val_accuracy - 0.01 * int(trial.trial_id)
+                state.report(trial.trial_id, replace(epoch, ema_val_accuracy=average), "w")
+
+    whole = state_at(path)
+    run(whole)
+    assert sum(trial.second_chances for trial in whole.trials) >= 1
+    run(state_at(tmp_path / "cut"), cut)
+    resumed = state_at(tmp_path / "cut")
+    run(resumed)
+    assert [outcome(trial) for trial in resumed.trials] == [outcome(trial) for trial in whole.trials]

@@ -209,12 +209,25 @@ def test_study_file_of_another_space_is_made_anew(tmp_path: Path) -> None:
     for trial in ENDS[:2]:
         StudyFile(path, SPACE).add(trial)
     wider = StudyFile(path, SPACE.including(OUTSIDE))
-    assert wider.known == set()
+    assert wider.known == {}
     for trial in ENDS:
         wider.add(trial)
     study = optuna.load_study(study_name=None, storage=f"sqlite:///{path}")
     assert len(study.trials) == len(ENDS)
     assert optuna.search_space.intersection_search_space(study.trials) == distributions(SPACE.including(OUTSIDE))
+
+
+def test_a_trial_that_went_on_after_it_was_stopped_is_complete_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "optuna.db"
+    trial = ended_trial("00000", TrialState.STOPPED, 0.4, setting=Setting(0.02, 1e-3, 3))
+    file = StudyFile(path, SPACE)
+    file.bring_up_to([trial, *ENDS[1:3]])
+    completed = ended_trial("00000", TrialState.COMPLETED, 0.4, 0.7, setting=trial.setting)
+    for study_file in (file, StudyFile(path, SPACE)):
+        study_file.bring_up_to([completed, *ENDS[1:3]])
+        trials = optuna.load_study(study_name=None, storage=f"sqlite:///{path}").trials
+        assert (trials[0].user_attrs["trial_id"], trials[0].value) == ("00000", 0.7)
+        assert len(trials) == 3
 
 
 def test_an_audited_trial_is_pruned_with_what_it_had_when_it_was_stopped() -> None:
