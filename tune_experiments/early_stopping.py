@@ -8,8 +8,8 @@ when it reaches a rung, against the values seen there before.
 - `asha` fits OneCycle in three ways. It compares the accuracy of a moving average of the weights, which tells what the
   weights will come to once the learning rate has fallen, wherever a trial's peak is. Its rungs are `SPACING` apart
   whatever share they keep: two lenient rungs lose the best less often than strict ones for the same epochs. And when
-  all trials have been started, a stopped one that would pass its rung now, given all that were there, goes on: it had come
-  when the bar happened to be high. All three were chosen by replay over recorded curves (docs/learning_curves).
+  all trials have been started, a stopped one that would pass its rung now, given all that were there, goes on: it had
+  come when the bar happened to be high. All three were chosen by replay over recorded curves (docs/learning_curves).
 """
 
 import math
