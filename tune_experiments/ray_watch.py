@@ -15,7 +15,6 @@ VITAL = {"raylet", "gcs_server"}  # of Ray's own processes: without them nothing
 LOOK_EVERY = 0.3  # seconds
 ASK_EVERY = 1.0  # seconds, where a look is a question over the network
 ANSWERS_WITHIN = 10.0  # seconds
-SILENT_FOR = 30.0  # seconds; the driver's own patience is a minute, and then it aborts without a word
 EXIT_RAY_LOST = 1
 
 
@@ -50,8 +49,20 @@ def dead_processes() -> str:
     return f"{' and '.join(sorted(dead))} died" if dead else ""
 
 
-def silence_of(address: str) -> Callable[[], str]:
-    """Tells when the head of a cluster has not answered for a while."""
+def cluster_silence() -> Callable[[], str]:
+    """Tells when the head of the joined cluster, or the node that this process is on, has been silent for long.
+
+    Ray ends this process without a word after a minute without its head, or some 10 seconds without its node.
+    """
+    context = ray.get_runtime_context()
+    here = next(node for node in ray.nodes() if node["NodeID"] == context.get_node_id())
+    node_address = f"{here['NodeManagerAddress']}:{here['NodeManagerPort']}"
+    head, node = silence_of("head", context.gcs_address, 30.0), silence_of("node", node_address, 3.0)
+    return lambda: head() or node()
+
+
+def silence_of(what: str, address: str, patience: float) -> Callable[[], str]:
+    """Tells when HOST:PORT has not answered for so many seconds; to be asked often."""
     answered_at = time.monotonic()
 
     def silence() -> str:
@@ -60,7 +71,7 @@ def silence_of(address: str) -> Callable[[], str]:
             with suppress(OSError):
                 knock(address)
                 answered_at = time.monotonic()
-        return f"head at {address} does not answer" if time.monotonic() - answered_at > SILENT_FOR else ""
+        return f"{what} at {address} does not answer" if time.monotonic() - answered_at > patience else ""
 
     return silence
 

@@ -49,7 +49,7 @@ def run_search(experiment: Experiment, plan: Plan, address: str | None, dashboar
         UserError: the data, the devices, the folder or the cluster are not what the plan needs.
     """
     if address:
-        address = runtime.find_cluster(address)
+        runtime.check_cluster(address)
     else:
         _check_devices_here(plan)
     data = load_training_data(plan.train)

@@ -17,7 +17,7 @@ from ray.tune import TuneError
 
 from cifar_core.errors import UserError
 from tune_experiments.config import SearchConfig
-from tune_experiments.ray_watch import dead_processes, ends_with_ray, knock, silence_of
+from tune_experiments.ray_watch import cluster_silence, dead_processes, ends_with_ray, knock
 from tune_experiments.reaper import watched
 
 ENVIRONMENT = {
@@ -66,7 +66,7 @@ class Cluster:
 
 @contextmanager
 def ray_cluster(address: str | None, dashboard: bool, how_to_resume: str) -> Iterator[Cluster]:
-    """Join the Ray cluster at `address` (see `find_cluster`), or start Ray here for as long as the block runs.
+    """Join the Ray cluster at `address` (see `check_cluster`), or start Ray here for as long as the block runs.
 
     A Ray that is started here has its dashboard on the loopback only, and goes when this process does. This process
     goes when Ray does: a line then tells `how_to_resume`. SIGTERM is a `KeyboardInterrupt` in the block.
@@ -78,7 +78,7 @@ def ray_cluster(address: str | None, dashboard: bool, how_to_resume: str) -> Ite
     os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
     if address:
         _join(address)
-        with _shut_down_after(), ends_with_ray(silence_of(address), how_to_resume), _failures_in_one_line():
+        with _shut_down_after(), ends_with_ray(cluster_silence(), how_to_resume), _failures_in_one_line():
             yield _describe(None)
         return
     with watched(get_default_ray_temp_dir()), _shut_down_after():
@@ -115,32 +115,27 @@ def _shut_down_after() -> Iterator[None]:
         ray.shutdown()
 
 
-def find_cluster(address: str) -> str:
-    """HOST:PORT of the cluster at an address (`auto` or HOST:PORT), where something answers.
-
-    Ray itself would try for many minutes and then abort the process.
+def check_cluster(address: str) -> None:
+    """Whether something answers at an address (`auto` or HOST:PORT). Ray itself would try for many minutes, and abort.
 
     Raises:
-        UserError: there is none.
+        UserError: nothing does.
     """
     try:
-        found: str = canonicalize_bootstrap_address_or_die(address)
-        knock(found)
+        knock(canonicalize_bootstrap_address_or_die(address))
     except (OSError, ValueError, OverflowError) as error:  # no such host, no answer; no address; no such port
-        raise _no_cluster(address, error) from None
-    return found
+        raise UserError(f"address is {address}: no Ray cluster there ({error}); give auto or HOST:PORT") from None
 
 
 def _join(address: str) -> None:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise _no_cluster(address, error) from None
-
-
-def _no_cluster(address: str, error: Exception) -> UserError:
-    reason = next(iter(str(error).splitlines()), type(error).__name__)
-    return UserError(f"address is {address}: no Ray cluster there ({reason}); give auto or HOST:PORT")
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(
+            f"address is {address}: cannot be joined ({reason}); a cluster that asks for Ray's token wants auto, or "
+            "RAY_AUTH_MODE=token in the environment"
+        ) from None
 
 
 def _describe(dashboard: str | None) -> Cluster:

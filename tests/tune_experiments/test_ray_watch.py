@@ -8,7 +8,7 @@ import pytest
 from cifar_core.errors import UserError
 from tune_experiments import ray_watch
 from tune_experiments.ray_watch import ends_with_ray, knock, silence_of
-from tune_experiments.runtime import find_cluster
+from tune_experiments.runtime import check_cluster
 
 
 @pytest.fixture
@@ -21,18 +21,16 @@ def address(server: socket.socket) -> str:
     return f"127.0.0.1:{server.getsockname()[1]}"
 
 
-def test_a_head_that_answers_is_no_trouble_and_one_that_does_not_is_after_a_while(
+def test_a_node_that_answers_is_no_trouble_and_one_that_does_not_is_after_a_while(
     server: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray_watch, "ASK_EVERY", 0.0)
-    monkeypatch.setattr(ray_watch, "SILENT_FOR", 60.0)
-    silence = silence_of(address(server))
-    assert silence() == ""
-    closed = address(server)
+    where = address(server)
+    patient, strict = silence_of("head", where, 60.0), silence_of("head", where, 0.0)
+    assert patient() == ""
     server.close()
-    assert silence() == ""
-    monkeypatch.setattr(ray_watch, "SILENT_FOR", 0.0)
-    assert silence() == f"head at {closed} does not answer"
+    assert patient() == ""
+    assert strict() == f"head at {where} does not answer"
 
 
 @pytest.mark.parametrize("wrong", ["127.0.0.1:9", "127.0.0.1:99999", "no.such.host.invalid:1", "a:b", "nonsense", ""])
@@ -40,13 +38,13 @@ def test_one_line_where_no_cluster_is(wrong: str) -> None:
     with pytest.raises(
         UserError, match=f"address is {wrong}: no Ray cluster there .*; give auto or HOST:PORT"
     ) as caught:
-        find_cluster(wrong)
+        check_cluster(wrong)
     assert "\n" not in str(caught.value)
 
 
 def test_where_something_answers_there_may_be_a_cluster(server: socket.socket) -> None:
     knock(address(server))
-    assert find_cluster(address(server)).endswith(address(server).rpartition(":")[2])
+    check_cluster(address(server))
 
 
 def test_nothing_happens_while_there_is_no_trouble() -> None:
