@@ -241,8 +241,11 @@ class Search:
     def epochs_without_checkpoint(self) -> int:
         """Finished epochs of unfinished trials that their checkpoints do not have."""
         known = Counter(event["trial_id"] for event in self.events() if event["event"] == "epoch")
-        ended = {event["trial_id"] for event in self.events() if event.get("state", "running") != "running"}
-        return sum(max(0, known[trial] - self._checkpointed(trial)) for trial in set(known) - ended)
+        states = {
+            event["trial_id"]: event.get("state", event["event"]) for event in self.events() if "trial_id" in event
+        }
+        under_way = {trial for trial, state in states.items() if state in ("running", "audited", "second chance")}
+        return sum(max(0, known[trial] - self._checkpointed(trial)) for trial in under_way)
 
     def _checkpointed(self, trial_id: str) -> int:
         try:
@@ -419,7 +422,7 @@ def compare(search: Search, reference: Search, figures: Figures) -> None:
     epochs = pd.read_parquet(search.folder / "epochs.parquet")
     study = optuna.load_study(study_name="search", storage=f"sqlite:///{search.folder}/optuna.db")
     told = pd.Series([trial.user_attrs["trial_id"] for trial in study.trials])
-    happened = pd.Series(list(map(repr, map(_key, events))))
+    happened = pd.Series([repr(key) for key, _ in keyed(events)])
     tables = (happened, trials["trial_id"], epochs[["trial_id", "epoch"]], told)
     figures.duplicates = sum(int(table.duplicated().sum()) for table in tables)
     ended = set(trials.loc[~trials["state"].isin(["running", "pending"]), "trial_id"])
@@ -434,17 +437,24 @@ def _confirmed_runs(search: Search) -> set[str]:
     return {event["trial_id"] for event in ends}
 
 
-def _key(event: dict[str, Any]) -> tuple[Any, ...]:
-    return event["event"], event.get("trial_id"), event.get("metrics", {}).get("epoch")
+def keyed(events: Sequence[dict[str, Any]]) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """The events, each with what happened, to which trial, after how many of its epochs: that is once in a search."""
+    epochs: Counter[str | None] = Counter()
+    pairs = []
+    for event in events:
+        trial_id = event.get("trial_id")
+        epochs[trial_id] = event.get("metrics", {}).get("epoch", epochs[trial_id])
+        pairs.append(((event["event"], trial_id, epochs[trial_id]), event))
+    return pairs
 
 
 def outcome(search: Search) -> dict[tuple[Any, ...], str]:
     """Everything in a folder that no clock and no process number decides, as exact text."""
     values: dict[tuple[Any, ...], str] = {}
-    for event in search.events():
+    for key, event in keyed(search.events()):
         parts = {name: event.get(name) for name in ("state", "reason", "seed", "results")}
         parts |= event.get("setting", {}) | event.get("metrics", {})
-        values |= {(*_key(event), name): repr(value) for name, value in parts.items() if name != "seconds"}
+        values |= {(*key, name): repr(value) for name, value in parts.items() if name != "seconds"}
     verdict = json.loads((search.folder / "confirm.json").read_text())
     del verdict["test"]["opened"]
     values |= {("confirm.json", name): repr(value) for name, value in verdict.items()}
