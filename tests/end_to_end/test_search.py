@@ -57,7 +57,10 @@ def test_tables_agree_with_each_other(finished: Finished) -> None:
     assert (completed["epochs"] == 4).all() and (completed["score"] == last["val_accuracy"][completed.index]).all()
     assert trials.loc[trials["state"] != "completed", "score"].isna().all()
     assert sorted(board.index) == sorted(trials.index)
-    assert board["score"].dropna().is_monotonic_decreasing
+    confirmed = board["confirmed_mean"].dropna()
+    assert len(confirmed) == 2 and confirmed.is_monotonic_decreasing
+    assert list(board.index[:2]) == list(confirmed.index)
+    assert board["score"][2:].dropna().is_monotonic_decreasing
 
 
 def test_optuna_was_told_the_truth(finished: Finished) -> None:
