@@ -2,7 +2,7 @@
 
     python tests/benchmarks/fault_injection.py --driver-kills 20 --trial-kills 20 --ray-kills 4 --seed 0
 
-Small searches with a confirmation, one trial at a time, on embedded images; Linux only. About 25 minutes on 2 quiet
+Small searches with a confirmation, one trial at a time, on embedded images; Linux only. About 16 minutes on 2 quiet
 cores. Each search meets kills in a random order:
 
 - driver: SIGKILL mostly, in eight one SIGINT and one SIGTERM; a third of them in its start-up (the imports, Ray, the
