@@ -40,8 +40,7 @@ def ends(experiment: Experiment) -> pd.DataFrame:
     An audited trial that diverged in its audit ends at 0. One that would pass its rung now, and so would have gone on
     after all, is no sample of the stopped ones and is left out.
     """
-    trials = experiment.trials
-    stopped = trials[trials["stopped_at"].notna() & ~trials["trial_id"].isin(_would_go_on(experiment))]
+    stopped = _stopped(experiment)
     lost = stopped["state"].eq(TrialState.DIVERGED)
     audited = stopped.assign(end=stopped["audit_score"].mask(lost, 0.0), audited=True)
     audited = audited[audited["end"].notna()]
@@ -50,17 +49,25 @@ def ends(experiment: Experiment) -> pd.DataFrame:
     return pd.concat([completed, audited])[["trial_id", "end", "audited", "weight"]].reset_index(drop=True)
 
 
+def _stopped(experiment: Experiment) -> pd.DataFrame:
+    """The trials that were stopped for good, the audited ones among them."""
+    trials = experiment.trials
+    return trials[trials["stopped_at"].notna() & ~trials["trial_id"].isin(_would_go_on(experiment))]
+
+
 def _would_go_on(experiment: Experiment) -> set[str]:
     """The stopped trials that would pass their rung now, given all that were judged there."""
     if not gives_second_chances(experiment.plan["search"]["scheduler"]):
         return set()
     epochs = experiment.epochs.merge(experiment.trials[["trial_id", "stopped_at"]], on="trial_id")
     halving = SuccessiveHalving(experiment.rungs, experiment.plan["search"]["reduction_factor"])
-    judged = epochs[~(epochs["epoch"] > epochs["stopped_at"].astype("float64"))]
+    at_rungs = epochs[epochs["epoch"].isin(experiment.rungs)]
+    judged = at_rungs[~(at_rungs["epoch"] > at_rungs["stopped_at"].astype("float64"))]
     for trial_id, epoch, value in judged[["trial_id", "epoch", experiment.rung_column]].itertuples(index=False):
         halving.record(trial_id, epoch, value)
     last = judged[judged["epoch"] == judged["stopped_at"]].set_index("trial_id")["epoch"]
-    return {str(trial_id) for trial_id, epoch in last.items() if trial_id in halving.reached(epoch)}
+    reached = {level: halving.reached(level) for level in halving.levels}
+    return {str(trial_id) for trial_id, epoch in last.items() if trial_id in reached[epoch]}
 
 
 def rung_values(experiment: Experiment) -> pd.DataFrame:
@@ -163,8 +170,7 @@ def missed(experiment: Experiment) -> Missed:
 
     whole = ends(experiment)
     audits = whole.loc[whole["audited"], "end"]
-    never_on = experiment.trials["stopped_at"].notna() & ~experiment.trials["trial_id"].isin(_would_go_on(experiment))
-    stopped, audited = int(never_on.sum()), len(audits)
+    stopped, audited = len(_stopped(experiment)), len(audits)
     better = int((audits > experiment.completed["score"].max()).sum())
     chance = UNKNOWN
     if better:

@@ -7,7 +7,7 @@ from collections import deque
 
 from cifar_core.history import EpochMetrics
 from tune_experiments.early_stopping import Audit, Scheduler, SuccessiveHalving, gives_second_chances, rung_value
-from tune_experiments.ledger import Ledger, Trial, TrialState
+from tune_experiments.ledger import Ledger, Trial, TrialState, state_after
 from tune_experiments.search_space import Setting
 from tune_experiments.searcher import Proposer
 
@@ -154,13 +154,13 @@ class SearchState:
         return trial
 
     def _verdict(self, trial: Trial, metrics: EpochMetrics) -> tuple[TrialState, str]:
-        if metrics.diverged:
-            return TrialState.DIVERGED, f"the loss is not finite at epoch {metrics.epoch}"
-        at_end = metrics.epoch >= self.epochs
+        state, reason = state_after(metrics, self.epochs)
+        if state is TrialState.DIVERGED:
+            return state, reason
         if trial.stopped_at is not None:
-            return TrialState.STOPPED if at_end else TrialState.AUDITED, trial.reason
-        if at_end:
-            return TrialState.COMPLETED, ""
+            return TrialState.STOPPED if state is TrialState.COMPLETED else TrialState.AUDITED, trial.reason
+        if state is TrialState.COMPLETED:
+            return state, reason
         is_reference = trial.setting == self.reference
         value = rung_value(metrics, self.scheduler)
         if is_reference or self.halving.keeps(trial.trial_id, metrics.epoch, value):
