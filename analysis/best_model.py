@@ -48,7 +48,7 @@ class BestModel:
         self.trainer = Trainer(config, data)
         self.trainer.model.load_state_dict(content["model"])
         self.data = data.val
-        self.predictions: Predictions = predict(self.trainer.model, data.val, self.trainer.compute)
+        self.predictions: Predictions = predict(self.trainer.scored, data.val, self.trainer.compute)
 
     def figures(self) -> dict[str, tuple[Figure, str]]:
         """Misclassified images, confusion matrix, accuracy by class, Grad-CAM, each with what it shows."""

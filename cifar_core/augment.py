@@ -86,6 +86,11 @@ def normalize(images: Tensor) -> Tensor:
     return torch.addcmul(offset, images.float(), scale).permute(0, 3, 1, 2)
 
 
+def mirror(images: Tensor, chosen: Tensor) -> Tensor:
+    """Images (B, 32, 32, 3) with left and right exchanged where `chosen`, bool (B,)."""
+    return torch.where(chosen[:, None, None, None], images.flip(2), images)
+
+
 def albumentations_pipeline(seed: int) -> Callable[..., dict[str, Any]]:
     """The same augmentation by Albumentations, seeded.
 

@@ -57,6 +57,14 @@ class TrainConfig:
     augmentation: Literal["batched", "albumentations", "none"] = option(
         "batched", "rotate, pad-and-crop, cutout: on whole batches, by Albumentations one image at a time, or none"
     )
+    flip: bool = option(False, "also mirror half of the training images; not in the recipe")
+    label_smoothing: float = option(
+        0.0, "share of each label spread over all classes; not in the recipe", at_least=0, at_most=1
+    )
+    nesterov: bool = option(False, "Nesterov's momentum; not in the recipe")
+    test_time_flip: bool = option(
+        False, "score the mean logits of an image and its mirror image, twice the work; not in the recipe"
+    )
 
     seed: int = option(
         0, "seed of the weights, the order of the images and the augmentation", at_least=0, at_most=MAX_SEED

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cifar_core.augment import albumentations_pipeline, augment, draw, normalize
+from cifar_core.augment import albumentations_pipeline, augment, draw, mirror, normalize
 from cifar_core.config import TrainConfig
 from cifar_core.image_data import ImageData
 
@@ -42,6 +42,8 @@ class TrainLoader:
         rng = epoch_rng(self.config.seed, epoch)
         order = torch.from_numpy(rng.permutation(len(self.labels))).to(self.labels.device)
         transform = self._transform(rng)
+        if self.config.flip:
+            transform = self._mirrored(transform, rng)
         for start in range(0, len(order), self.config.batch_size):
             part = slice(start, start + self.config.batch_size)
             chosen = order[part]
@@ -59,6 +61,11 @@ class TrainLoader:
                 return lambda images, part: _one_by_one(images, pipeline)
             case "none":
                 return lambda images, part: normalize(images)
+
+    def _mirrored(self, transform: Transform, rng: np.random.Generator) -> Transform:
+        """The transform of images of which half are mirrored first."""
+        chosen = torch.from_numpy(rng.random(len(self.labels)) < 0.5).to(self.labels.device)
+        return lambda images, part: transform(mirror(images, chosen[part]), part)
 
 
 def eval_batches(

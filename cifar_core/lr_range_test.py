@@ -174,11 +174,12 @@ def sweep(config: TrainConfig, data: ImageData, test: RangeTestConfig) -> Curve:
     lrs: list[float] = []
     with _threads(config.threads):
         model = build_model(config, len(data.class_names), compute).train()
-        optimizer = Optimizer(model.parameters(), config.weight_decay, config.l1_factor)
+        optimizer = Optimizer(model.parameters(), config.weight_decay, config.l1_factor, config.nesterov)
         batches = _full_batches(TrainLoader(data, config, compute.device), min(config.batch_size, len(data)))
         for (images, labels), lr in zip(batches, test.learning_rates(), strict=False):
             setting = StepSetting(lr, config.momentum_low)
-            losses.append(train_step(model, optimizer, images, labels, setting, compute).loss)
+            result = train_step(model, optimizer, images, labels, setting, compute, config.label_smoothing)
+            losses.append(result.loss)
             lrs.append(lr)
             if len(lrs) % CHECK_EVERY == 0 or len(lrs) == test.steps:
                 curve = _curve(lrs, losses, config)

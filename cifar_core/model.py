@@ -56,3 +56,16 @@ class ResNetC(nn.Module):
         features = self.layer3(self.layer2(self.layer1(self.prep(images))))
         logits: Tensor = self.head(self.pool(features)).flatten(1)
         return logits
+
+
+class MirrorAveraged(nn.Module):
+    """A network's mean logits of an image and its mirror image: test-time augmentation."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images (B, 3, 32, 32) to logits (B, classes)."""
+        logits: Tensor = (self.model(images) + self.model(images.flip(3))) / 2
+        return logits

@@ -3,21 +3,20 @@
 Its gradient is `l1_factor · sign(p) / numel(p)`: a large tensor is pulled far less than a small one.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 
 @torch.no_grad()
-def l1_term(parameters: Sequence[Tensor], l1_factor: float) -> Tensor:
+def l1_term(parameters: list[Tensor], l1_factor: float) -> Tensor:
     """The value of the term, a scalar on the parameters' device."""
     return l1_factor * torch.stack([parameter.abs().mean() for parameter in parameters]).sum()
 
 
 @torch.no_grad()
-def add_l1_gradient(parameters: Sequence[Tensor], gradients: Sequence[Tensor], l1_factor: float) -> None:
+def add_l1_gradient(parameters: list[Tensor], gradients: list[Tensor], l1_factor: float) -> None:
     """Add the term's closed-form gradient to `gradients` in place: what autograd would give, without its graph."""
     if l1_factor:
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            gradient.add_(parameter.sign(), alpha=l1_factor / parameter.numel())
+        pulls = torch._foreach_sign(parameters)  # on a GPU three launches instead of two for each tensor
+        torch._foreach_mul_(pulls, [l1_factor / parameter.numel() for parameter in parameters])
+        torch._foreach_add_(gradients, pulls)

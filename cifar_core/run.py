@@ -74,7 +74,7 @@ def write_results(trainer: Trainer, folder: RunFolder, writer: RunWriter) -> dic
     pictures = training_pictures(trainer)
     if not trainer.history.epochs[-1].diverged:
         test = load_test_data(trainer.config)
-        predictions = predict(trainer.model, test, trainer.compute)
+        predictions = predict(trainer.scored, test, trainer.compute)
         misclassified(predictions).to_csv(folder.misclassified, index=False)
         metrics |= {"test_loss": predictions.loss, "test_accuracy": predictions.accuracy, "test_images": len(test)}
         writer.add_test(predictions.loss, predictions.accuracy, trainer.finished_epochs)

@@ -21,7 +21,7 @@ from cifar_core.datasets import ImageData, TrainingData
 from cifar_core.device import Compute, resolve_compute
 from cifar_core.history import EpochMetrics, History, StepMetrics
 from cifar_core.loader import TrainLoader, eval_batches
-from cifar_core.model import ResNetC
+from cifar_core.model import MirrorAveraged, ResNetC
 from cifar_core.regularization import add_l1_gradient, l1_term
 from cifar_core.schedule import OneCycle, StepSetting, one_cycle
 
@@ -38,11 +38,14 @@ class BatchResult(NamedTuple):
 class Optimizer:
     """SGD with momentum, weight decay and the L1 term in closed form, its buffers beside the parameters."""
 
-    def __init__(self, parameters: Iterable[Tensor], weight_decay: float, l1_factor: float) -> None:
+    def __init__(
+        self, parameters: Iterable[Tensor], weight_decay: float, l1_factor: float, nesterov: bool = False
+    ) -> None:
         self.parameters = list(parameters)
         self.momentum_buffers = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.weight_decay = weight_decay
         self.l1_factor = l1_factor
+        self.nesterov = nesterov
 
     @torch.no_grad()
     def step(self, setting: StepSetting) -> None:
@@ -58,7 +61,7 @@ class Optimizer:
             momentum=setting.momentum,
             weight_decay=self.weight_decay,
             dampening=0.0,
-            nesterov=False,
+            nesterov=self.nesterov,
             maximize=False,
             fused=True,
         )
@@ -67,12 +70,18 @@ class Optimizer:
 
 
 def train_step(
-    model: nn.Module, optimizer: Optimizer, images: Tensor, labels: Tensor, setting: StepSetting, compute: Compute
+    model: nn.Module,
+    optimizer: Optimizer,
+    images: Tensor,
+    labels: Tensor,
+    setting: StepSetting,
+    compute: Compute,
+    label_smoothing: float = 0.0,
 ) -> BatchResult:
     """One forward and backward pass and one update. Images (B, 3, 32, 32) normalised, labels (B,) int64."""
     with compute.autocast():
         logits = model(images)
-    loss = F.cross_entropy(logits.float(), labels)
+    loss = F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step(setting)
     return BatchResult(loss.detach(), _hits(logits, labels))
@@ -86,13 +95,14 @@ def train_epoch(
     first_step: int,
     compute: Compute,
     average: AveragedModel | None = None,
+    label_smoothing: float = 0.0,
 ) -> tuple[StepMetrics, float, float]:
     """One pass over the batches, `average` following. Returns the steps, and mean loss and accuracy per image."""
     model.train()
     results, settings, sizes = [], [], []
     for step, (images, labels) in enumerate(batches, start=first_step):
         settings.append(schedule.at(step))
-        results.append(train_step(model, optimizer, images, labels, settings[-1], compute))
+        results.append(train_step(model, optimizer, images, labels, settings[-1], compute, label_smoothing))
         if average:
             average.update_parameters(model)
         sizes.append(len(labels))
@@ -138,7 +148,7 @@ class Trainer:
         self.data = data
         self.compute = resolve_compute(config)
         self.model = build_model(config, len(data.train.class_names), self.compute)
-        self.optimizer = Optimizer(self.model.parameters(), config.weight_decay, config.l1_factor)
+        self.optimizer = Optimizer(self.model.parameters(), config.weight_decay, config.l1_factor, config.nesterov)
         self.loader = TrainLoader(data.train, config, self.compute.device)
         self.schedule = one_cycle(config, self.loader.steps_per_epoch)
         span = config.ema_epochs * self.loader.steps_per_epoch
@@ -155,6 +165,14 @@ class Trainer:
         """Whether the schedule is at its end, or the weights are lost."""
         last = self.history.epochs[-1] if self.history.epochs else None
         return self.finished_epochs >= self.config.epochs or (last is not None and last.diverged)
+
+    @property
+    def scored(self) -> nn.Module:
+        """The network as its scores are taken: itself, or with test-time augmentation."""
+        return self._scored(self.model)
+
+    def _scored(self, model: nn.Module) -> nn.Module:
+        return MirrorAveraged(model) if self.config.test_time_flip else model
 
     def run_epoch(
         self, watch: Callable[[Iterable[Batch]], Iterable[Batch]] = iter, score_average: bool = True
@@ -174,15 +192,16 @@ class Trainer:
             first_step,
             self.compute,
             self.average,
+            self.config.label_smoothing,
         )
         val_loss, val_accuracy = math.nan, math.nan
         if math.isfinite(train_loss):
-            val_loss, val_accuracy = evaluate(self.model, self.data.val, self.compute)
+            val_loss, val_accuracy = evaluate(self.scored, self.data.val, self.compute)
         if not math.isfinite(val_loss):
             val_accuracy = math.nan  # not a number either: of logits that are NaN, argmax makes class 0
         ema_loss, ema_accuracy = None, None
         if self.average and score_average and math.isfinite(val_loss):
-            ema_loss, ema_accuracy = evaluate(self.average, self.data.val, self.compute)
+            ema_loss, ema_accuracy = evaluate(self._scored(self.average), self.data.val, self.compute)
         metrics = EpochMetrics(
             epoch=self.finished_epochs + 1,
             train_loss=train_loss,

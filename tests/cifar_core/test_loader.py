@@ -84,6 +84,20 @@ def test_batched_augmentation_is_that_of_the_epochs_draws() -> None:
     torch.testing.assert_close(epoch_of(CONFIG, 5)[0], augment(*tensors), rtol=0, atol=0)
 
 
+def test_flip_mirrors_half_of_the_images_and_moves_no_other_draw() -> None:
+    plain, _ = epoch_of(replace(CONFIG, augmentation="none"), 5)
+    flipped, _ = epoch_of(replace(CONFIG, augmentation="none", flip=True), 5)
+    kept = (plain == flipped).flatten(1).all(1)
+    mirrored = (plain.flip(3) == flipped).flatten(1).all(1)
+    assert (kept ^ mirrored).all()
+    assert 0.2 < mirrored.float().mean() < 0.8
+    rng = epoch_rng(CONFIG.seed, 5)
+    order, draws, chosen = rng.permutation(len(DATA)), draw(len(DATA), rng), rng.random(len(DATA)) < 0.5
+    images = np.where(chosen[:, None, None, None], DATA.images[order][:, :, ::-1], DATA.images[order])
+    tensors = map(torch.from_numpy, (images, draws.angles, draws.shifts, draws.holes))
+    torch.testing.assert_close(epoch_of(replace(CONFIG, flip=True), 5)[0], augment(*tensors), rtol=0, atol=0)
+
+
 def test_epochs_do_not_repeat_the_data_splits_stream() -> None:
     assert epoch_rng(0, 0).integers(2**60) != np.random.default_rng((0, 0)).integers(2**60)
     assert len({int(epoch_rng(seed, epoch).integers(2**60)) for seed in range(8) for epoch in range(8)}) == 64

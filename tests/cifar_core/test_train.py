@@ -22,9 +22,9 @@ from tests.cifar_core.tiny import TINY, dark_and_bright, numbers, state, tiny_da
 COMPUTE = resolve_compute(TINY)
 
 
-def model_and_optimizer(l1_factor: float = 0.3) -> tuple[ResNetC, Optimizer]:
+def model_and_optimizer(l1_factor: float = 0.3, nesterov: bool = False) -> tuple[ResNetC, Optimizer]:
     model = build_model(TINY, 10, COMPUTE)
-    return model, Optimizer(model.parameters(), weight_decay=1e-2, l1_factor=l1_factor)
+    return model, Optimizer(model.parameters(), weight_decay=1e-2, l1_factor=l1_factor, nesterov=nesterov)
 
 
 def test_same_seed_gives_the_same_bits() -> None:
@@ -34,7 +34,17 @@ def test_same_seed_gives_the_same_bits() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"seed": 1}, {"max_lr": 0.0656}, {"l1_factor": 0.2}, {"peak_epoch": 2}, {"augmentation": "none"}]
+    "changes",
+    [
+        {"seed": 1},
+        {"max_lr": 0.0656},
+        {"l1_factor": 0.2},
+        {"peak_epoch": 2},
+        {"augmentation": "none"},
+        {"flip": True},
+        {"label_smoothing": 0.1},
+        {"nesterov": True},
+    ],
 )
 def test_another_setting_does_not(changes: dict[str, object]) -> None:
     assert numbers(trained(1).history)[1] != numbers(trained(1, **changes).history)[1]
@@ -82,23 +92,37 @@ def test_the_recipes_schedule_is_what_the_steps_used() -> None:
     np.testing.assert_array_equal(trainer.history.epoch_frame()[["lr", "momentum"]], expected[3::4])
 
 
-def test_updates_equal_torchs_sgd_with_autograds_l1() -> None:
-    ours, optimizer = model_and_optimizer()
+@pytest.mark.parametrize(("nesterov", "smoothing"), [(False, 0.0), (True, 0.0), (False, 0.2)])
+def test_updates_equal_torchs_sgd_with_autograds_l1(nesterov: bool, smoothing: float) -> None:
+    ours, optimizer = model_and_optimizer(nesterov=nesterov)
     theirs = build_model(TINY, 10, COMPUTE)
-    sgd = torch.optim.SGD(theirs.parameters(), lr=1, momentum=0.5, weight_decay=1e-2)
+    sgd = torch.optim.SGD(theirs.parameters(), lr=1, momentum=0.5, weight_decay=1e-2, nesterov=nesterov)
     generator = torch.Generator().manual_seed(0)
     for lr, momentum in ((0.01, 0.95), (0.05, 0.9), (0.1, 0.85), (0.02, 0.9)):
         images = torch.randn(16, 3, 32, 32, generator=generator)
         labels = torch.arange(16) % 10
-        result = train_step(ours.train(), optimizer, images, labels, StepSetting(lr, momentum), COMPUTE)
+        result = train_step(ours.train(), optimizer, images, labels, StepSetting(lr, momentum), COMPUTE, smoothing)
         sgd.param_groups[0].update(lr=lr, momentum=momentum)
-        cross_entropy = F.cross_entropy(theirs.train()(images), labels)
+        cross_entropy = F.cross_entropy(theirs.train()(images), labels, label_smoothing=smoothing)
         l1 = 0.3 * torch.stack([parameter.abs().mean() for parameter in theirs.parameters()]).sum()
         sgd.zero_grad()
         (cross_entropy + l1).backward()  # type: ignore[no-untyped-call]
         sgd.step()
         torch.testing.assert_close(result.loss, cross_entropy.detach(), rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(list(ours.parameters()), list(theirs.parameters()), rtol=1e-3, atol=1e-5)
+
+
+def test_test_time_flip_scores_the_mean_logits_of_an_image_and_its_mirror_image() -> None:
+    trainer = trained(1, test_time_flip=True)
+    data = trainer.data.val
+    images = normalize(torch.from_numpy(data.images))
+    with torch.inference_mode():
+        logits = [trainer.model.eval()(seen) for seen in (images, images.flip(3))]
+    labels = torch.from_numpy(data.labels)
+    last = trainer.history.epochs[-1]
+    assert last.val_loss == pytest.approx(float(F.cross_entropy(sum(logits) / 2, labels)), rel=1e-4)
+    assert last.val_accuracy == int((sum(logits).argmax(1) == labels).sum()) / len(labels)
+    assert last.val_loss != pytest.approx(float(F.cross_entropy(logits[0], labels)), rel=1e-3)
 
 
 def test_a_step_forgets_its_gradients() -> None:
