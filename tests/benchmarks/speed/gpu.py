@@ -1,0 +1,159 @@
+"""The full recipe on a GPU. Each row is measured where there is one, and keeps its place in the table elsewhere.
+
+python -m tests.benchmarks.speed gpu --dataset cifar10 --data-dir DIR --seeds 10
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from statistics import mean, stdev
+
+import numpy as np
+import torch
+from scipy.stats import ttest_rel
+
+from cifar_core.config import TrainConfig
+from cifar_core.datasets import TrainingData, load_training_data
+from cifar_core.train import Trainer, fit, train_epoch
+from tests.benchmarks.speed.rows import Row, spread
+from tests.benchmarks.speed.training import flops_per_image, matmul_peak
+
+AT_A_TIME = (1, 2, 3, 4)  # trials on one GPU
+SHARING_EPOCHS = 4
+NAMES = {
+    "recipe": ("the full recipe, 24 epochs with 24 evaluations, warm", "≤ 8 s, ≥ 37 % of the bf16 peak"),
+    "compiled": ("the same with torch.compile", "what pays is the default"),
+    "precision": ("accuracy in bf16 against fp32, seed by seed", "equal within noise, ≥ 10 seeds"),
+    "augmentation": ("augmentation's share of a training epoch", "< 5 %"),
+    "sharing": ("several trials at a time on one GPU, against one", "the default is the best"),
+}
+
+
+def gpu_rows(config: TrainConfig, seeds: int, rounds: int) -> list[Row]:
+    """All rows; those of a machine without a GPU say so."""
+    if not torch.cuda.is_available():
+        return [Row(what, goal, "not measured: no GPU here") for what, goal in NAMES.values()]
+    data = load_training_data(config)
+    return [
+        _recipe(config, data, rounds),
+        _compiled(config, data),
+        _precision(config, data, seeds),
+        _augmentation(config, data, rounds),
+        _sharing(config, rounds),
+    ]
+
+
+def _recipe(config: TrainConfig, data: TrainingData, rounds: int) -> Row:
+    seconds = [_timed_fit(config, data) for _ in range(rounds + 1)][1:]
+    flops = config.epochs * flops_per_image(config.width) * (len(data.train) + len(data.val) / 3)
+    device = str(Trainer(config, data).compute.device)
+    peak = matmul_peak(torch.bfloat16, device, size=8192 if device != "cpu" else 512)
+    share = flops / min(seconds) / peak
+    return _row("recipe", f"{spread(seconds)} s, {share:.0%} of {peak / 1e12:.0f} TFLOP/s", {"seconds": seconds})
+
+
+def _timed_fit(config: TrainConfig, data: TrainingData) -> float:
+    start = time.perf_counter()
+    fit(config, data)
+    return time.perf_counter() - start
+
+
+def _compiled(config: TrainConfig, data: TrainingData) -> Row:
+    start = time.perf_counter()
+    trainer = Trainer(config, data)
+    trainer.model.compile()
+    epochs = [trainer.run_epoch().seconds for _ in range(4)]
+    plain = Trainer(config, data)
+    eager = [plain.run_epoch().seconds for _ in range(4)]
+    first = time.perf_counter() - start - sum(eager) - sum(epochs[1:])
+    return _row(
+        "compiled",
+        f"{eager[-1] / epochs[-1]:.2f}× an epoch's speed, once {first:.0f} s",
+        {"compiled": epochs, "eager": eager},
+    )
+
+
+def _precision(config: TrainConfig, data: TrainingData, seeds: int) -> Row:
+    """Mean difference with a 95 % interval by Student's t over pairs with the same seed."""
+    accuracy = {
+        precision: [
+            fit(replace(config, seed=seed, precision=precision), data).history.epochs[-1].val_accuracy
+            for seed in range(seeds)
+        ]
+        for precision in ("bf16", "fp32")
+    }
+    differences = 100 * (np.array(accuracy["bf16"]) - np.array(accuracy["fp32"]))
+    interval = ttest_rel(*accuracy.values()).confidence_interval()
+    return _row(
+        "precision",
+        f"{differences.mean():+.2f} points ({100 * interval.low:+.2f} to {100 * interval.high:+.2f}); "
+        + ", ".join(f"{name} {mean(values):.2%} ± {stdev(values):.2%}" for name, values in accuracy.items()),
+        dict(accuracy),
+    )
+
+
+def _augmentation(config: TrainConfig, data: TrainingData, rounds: int) -> Row:
+    shares = []
+    for _ in range(rounds):
+        augmented, plain = (_epoch_seconds(replace(config, augmentation=kind), data) for kind in ("batched", "none"))
+        shares.append(1 - plain / augmented)
+    return _row("augmentation", spread(shares, "{:.1%}"), {"shares": shares})
+
+
+def _epoch_seconds(config: TrainConfig, data: TrainingData) -> float:
+    """Of the second of two epochs, without evaluation."""
+    trainer = Trainer(config, data)
+    for epoch in range(2):
+        start = time.perf_counter()
+        train_epoch(
+            trainer.model, trainer.optimizer, trainer.loader.batches(epoch), trainer.schedule, 0, trainer.compute
+        )
+    return time.perf_counter() - start
+
+
+def _sharing(config: TrainConfig, rounds: int) -> Row:
+    """Images a second of processes that train at the same time, each timed over what all of them do together."""
+    speeds = {number: [_together(number, config) for _ in range(rounds)] for number in AT_A_TIME}
+    alone = mean(speeds[1])
+    text = ", ".join(f"{number}: {mean(values) / alone:.2f}×" for number, values in speeds.items())
+    return _row(
+        "sharing", f"{text} the throughput of one ({alone:,.0f} images/s)", {str(k): v for k, v in speeds.items()}
+    )
+
+
+def _together(number: int, config: TrainConfig) -> float:
+    """All warm up, then train `SHARING_EPOCHS` epochs at a common start."""
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in _flags(config)]
+    command = [sys.executable, "-m", "tests.benchmarks.speed.gpu_trial", *flags]
+    with _running([command] * number) as trials:
+        for trial in trials:
+            assert trial.stdout and trial.stdout.readline() == "ready\n"
+        start = time.perf_counter()
+        for trial in trials:
+            trial.communicate("go\n")
+        return number * SHARING_EPOCHS * (config.train_size or 45_000) / (time.perf_counter() - start)
+
+
+def _flags(config: TrainConfig) -> list[tuple[str, object]]:
+    names = ("dataset", "data_dir", "train_size", "val_size", "width", "batch_size", "device")
+    return [(name, value) for name in names if (value := getattr(config, name)) is not None]
+
+
+@contextmanager
+def _running(commands: list[list[str]]) -> "Iterator[list[subprocess.Popen[str]]]":
+    pipe = subprocess.PIPE
+    processes = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for command in commands]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def _row(name: str, measured: str, figures: dict[str, object]) -> Row:
+    what, goal = NAMES[name]
+    return Row(what, goal, measured, figures=figures)
