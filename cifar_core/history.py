@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,11 @@ class EpochMetrics:
     seconds: float
     ema_val_loss: float | None = None
     ema_val_accuracy: float | None = None
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> EpochMetrics:
+        """From values by name, among which there may be others."""
+        return cls(**{field.name: values[field.name] for field in fields(cls)})
 
     @property
     def diverged(self) -> bool:

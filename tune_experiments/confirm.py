@@ -18,6 +18,7 @@ from cifar_core.whole_file import write_text_whole
 from tune_experiments.config import Plan
 from tune_experiments.confirmation import Confirmation, ConfirmLedger
 from tune_experiments.experiment import Experiment, best_first
+from tune_experiments.exported_metrics import Slots, exported
 from tune_experiments.keeper import Keeper
 from tune_experiments.ledger import Trial
 from tune_experiments.monitoring import Progress
@@ -45,11 +46,16 @@ def confirm(confirmation: Confirmation, site: Site, seconds: float | None) -> Ve
     def write_verdict() -> None:
         write_text_whole(site.experiment.file(CONFIRM_FILE), confirmation.verdict.to_json())
 
+    def slots() -> Slots:
+        return Slots(progress.slots_busy, site.nodes.slots_seen())
+
     if confirmation.remaining and (seconds is None or seconds > 0):
         print(describe(confirmation), flush=True)
-        keeper = Keeper(Progress(confirmation, "run", standing=lambda runs: ""), site.publisher, write_verdict)
+        progress = Progress(confirmation, site.nodes.slots, "run", standing=lambda runs: "", time_budget=seconds)
+        keeper = Keeper(progress, site.publisher, write_verdict)
         try:
-            run_trials(site, confirmation, keeper.on_report, seconds)
+            with exported(confirmation, site.experiment.path.name, "confirmation", slots, site.images):
+                run_trials(site, confirmation, keeper.on_report, progress.on_slots, seconds)
         finally:
             keeper.close()
     if runs := confirmation.runs_to_test():
@@ -98,4 +104,4 @@ def evaluate_run(
         experiment.checkpoints.restore(trainer, run.trial_id)
     while not trainer.done:
         trainer.run_epoch(score_average=False)
-    return evaluate(trainer.model, test, trainer.compute)
+    return evaluate(trainer.scored, test, trainer.compute)

@@ -1,12 +1,18 @@
-"""What the nodes of a Ray cluster that would run trials have in common, asked of each before the first trial."""
+"""The nodes of a Ray cluster that run trials: how many fit on each, and what they have to have in common."""
 
+import math
 import secrets
+import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import ray
+from ray import ObjectRef
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from tqdm import tqdm
 
 from cifar_core.config import TrainConfig
 from cifar_core.device import resolve_compute
@@ -15,23 +21,21 @@ from cifar_core.whole_file import PART
 from tune_experiments.config import SearchConfig
 
 Answer = TypeVar("Answer")
+LOOK_EVERY = 2.0  # seconds between two looks at which nodes there are
 
 
 class Node(NamedTuple):
-    """A node by Ray's id and by the name that a user knows."""
+    """A node by Ray's id and by the name that a user knows, and how many trials it runs at a time."""
 
     node_id: str
     name: str
+    room: int
 
 
 def nodes_for_trials(search: SearchConfig) -> list[Node]:
     """The nodes on which a trial fits, `gpus_per_trial` resolved; raises `UserError` where it fits on none."""
     alive = [node for node in ray.nodes() if node["Alive"]]
-    found = [
-        Node(node["NodeID"], f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})")
-        for node in alive
-        if fits(node["Resources"], search)
-    ]
+    found = [node for node in (_node(described, search) for described in alive) if node.room]
     if not found:
         raise UserError(
             f"a trial wants {search.cpus_per_trial} CPUs and {search.gpus_per_trial or 0:g} GPUs; "
@@ -40,19 +44,100 @@ def nodes_for_trials(search: SearchConfig) -> list[Node]:
     return found
 
 
-def fits(resources: Mapping[str, float], search: SearchConfig) -> bool:
-    """Whether a trial fits on a node that has these resources."""
-    enough_cpus = resources.get("CPU", 0) >= search.cpus_per_trial
-    return enough_cpus and resources.get("GPU", 0) >= (search.gpus_per_trial or 0)
+def _node(described: Mapping[str, Any], search: SearchConfig) -> Node:
+    name = f"{described['NodeManagerHostname']} ({described['NodeManagerAddress']})"
+    return Node(described["NodeID"], name, room(described["Resources"], search))
+
+
+def room(resources: Mapping[str, float], search: SearchConfig) -> int:
+    """How many trials run at a time on a node that has these resources; none of them has parts of two GPUs."""
+    gpus = search.gpus_per_trial or 0.0
+    of_cpus = int(resources.get("CPU", 0) // search.cpus_per_trial)
+    if not gpus:
+        return of_cpus
+    there = int(resources.get("GPU", 0))
+    return min(of_cpus, int(there // gpus) if gpus >= 1 else there * int(1 / gpus + 1e-9))
+
+
+class TrialNodes:
+    """The nodes that run trials, as they come and go.
+
+    One that joins after this is made is asked whether it sees the experiment's folder. There are no slots on it before
+    it has answered, and where it does not, it is closed to trials.
+
+    Args:
+        search: what a trial wants, `gpus_per_trial` resolved.
+        folder: what the nodes have to share; none where the experiment is below a URI.
+
+    Raises:
+        UserError: a trial fits on no node.
+    """
+
+    def __init__(self, search: SearchConfig, folder: Path | None) -> None:
+        self.search = search
+        self.folder = folder
+        self.places = sum(node.room for node in nodes_for_trials(search))
+        self.trouble = {node["NodeID"]: "" for node in ray.nodes()}  # with the folder, by node
+        self.asked: dict[str, tuple[Path, ObjectRef[str]]] = {}
+        self.looked_at = -math.inf
+
+    def slots(self) -> int:
+        """How many trials run at a time now: at least one, for which Tune waits where there is no node left."""
+        if time.monotonic() - self.looked_at > LOOK_EVERY:
+            self._look()
+            self.looked_at = time.monotonic()
+        return self.slots_seen()
+
+    def slots_seen(self) -> int:
+        """The same without looking, for other threads."""
+        return max(1, min(self.places, self.search.max_concurrent or self.places))
+
+    def closed(self) -> list[str]:
+        """The ids of the nodes that may not get a trial.
+
+        Not of those that have yet to answer: a trial that asks for another place gets another process, too.
+        """
+        return sorted(node_id for node_id, trouble in self.trouble.items() if trouble)
+
+    def _look(self) -> None:
+        nodes = [_node(node, self.search) for node in ray.nodes() if node["Alive"]]
+        for node in nodes:
+            self._ask_once(node)
+        self.places = sum(node.room for node in nodes if self.trouble.get(node.node_id) == "")
+
+    def _ask_once(self, node: Node) -> None:
+        if not node.room or node.node_id in self.trouble:
+            return
+        if self.folder is None:
+            self.trouble[node.node_id] = ""
+        elif node.node_id not in self.asked:
+            marker = _mark(self.folder)
+            self.asked[node.node_id] = marker, _question(node, write_beside, marker)
+        else:
+            self._take_answer(node, *self.asked[node.node_id])
+
+    def _take_answer(self, node: Node, marker: Path, answer: "ObjectRef[str]") -> None:
+        if not ray.wait([answer], timeout=0)[0]:
+            return
+        del self.asked[node.node_id]
+        marker.unlink(missing_ok=True)
+        try:
+            self.trouble[node.node_id] = trouble = ray.get(answer)
+        except RayError:  # it was gone again: asked anew where it is not
+            return
+        if trouble:
+            tqdm.write(f"node {node.name} {trouble} {self.folder}: it gets no trials", file=sys.stderr)
+
+
+def _mark(folder: Path) -> Path:
+    marker = folder / f".{secrets.token_hex(8)}{PART}"  # a new name, as file systems may remember what was not there
+    marker.touch()
+    return marker
 
 
 def require_shared_folder(folder: Path, search: SearchConfig) -> None:
-    """Raise `UserError` where a node that may run trials cannot write into `folder`.
-
-    Nodes that join later are not asked. On one that cannot see the folder a trial runs without checkpoints.
-    """
-    marker = folder / f".{secrets.token_hex(8)}{PART}"  # a new name, as file systems may remember what was not there
-    marker.touch()
+    """Raise `UserError` where a node that may run trials cannot write into `folder`."""
+    marker = _mark(folder)
     try:
         answers = _ask(nodes_for_trials(search), write_beside, marker)
     finally:
@@ -98,11 +183,12 @@ def _precision_here(train: TrainConfig) -> Literal["bf16", "fp32"]:
 
 def _ask(nodes: list[Node], question: Callable[..., Answer], argument: object, gpus: float = 0) -> dict[Node, Answer]:
     """Call a function in a process on each of the nodes, at the same time."""
-    task: Any = ray.remote(question)
-
-    def on(node: Node) -> Any:
-        strategy = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
-        return task.options(num_cpus=0, num_gpus=gpus, scheduling_strategy=strategy).remote(argument)
-
-    answers: list[Answer] = ray.get([on(node) for node in nodes])
+    answers: list[Answer] = ray.get([_question(node, question, argument, gpus) for node in nodes])
     return dict(zip(nodes, answers, strict=True))
+
+
+def _question(node: Node, question: Callable[..., Answer], argument: object, gpus: float = 0) -> "ObjectRef[Answer]":
+    task: Any = ray.remote(question)
+    there = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
+    answer: ObjectRef[Answer] = task.options(num_cpus=0, num_gpus=gpus, scheduling_strategy=there).remote(argument)
+    return answer

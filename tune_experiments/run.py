@@ -1,7 +1,10 @@
 """One search from its plan to its leaderboard. Each stage leaves its files in the experiment folder."""
 
 import os
+import sys
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from enum import IntEnum
 
@@ -18,11 +21,14 @@ from tune_experiments.confirm import build_confirmation, confirm, settle
 from tune_experiments.confirmation import ConfirmLedger
 from tune_experiments.early_stopping import Audit, SuccessiveHalving, judges_by_average
 from tune_experiments.experiment import Experiment, best_first
+from tune_experiments.exported_metrics import Slots, exported
 from tune_experiments.extension import searched_space
+from tune_experiments.forwarder import Logger
 from tune_experiments.keeper import Keeper
-from tune_experiments.ledger import CONFIRM_LEDGER, Ledger, Trial
+from tune_experiments.ledger import CONFIRM_LEDGER, Ledger
+from tune_experiments.loggers import Destinations
 from tune_experiments.monitoring import Progress
-from tune_experiments.nodes import common_precision, require_shared_folder
+from tune_experiments.nodes import TrialNodes, common_precision, require_shared_folder
 from tune_experiments.publisher import Publisher
 from tune_experiments.range_test import ensure_range_test
 from tune_experiments.runtime import Cluster
@@ -42,12 +48,21 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
-def run_search(experiment: Experiment, plan: Plan, address: str | None, dashboard: bool) -> ExitCode:
-    """Run, or go on with, the search of an experiment folder.
+def run_search(
+    experiment: Experiment,
+    plan: Plan,
+    address: str | None,
+    dashboard_host: str | None,
+    destinations: Destinations = Destinations(),  # noqa: B008  # frozen
+) -> ExitCode:
+    """Run, or go on with, the search of an experiment folder: on the cluster at `address`, or on a Ray of its own.
+
+    That has its dashboard at `dashboard_host`, or none.
 
     Raises:
-        UserError: the data, the devices, the folder or the cluster are not what the plan needs.
+        UserError: the data, the devices, the folder, the cluster or a logger are not what is needed.
     """
+    destinations.check()
     if address:
         runtime.check_cluster(address)
     else:
@@ -55,12 +70,13 @@ def run_search(experiment: Experiment, plan: Plan, address: str | None, dashboar
     data = load_training_data(plan.train)
     if plan.search.confirm_top:
         _check_test_data(plan)
+    loggers = destinations.connect(experiment)
     experiment.make()
     with experiment.lock(), experiment.published() as publisher:
         ledgers = Ledger(experiment.ledger), ConfirmLedger(experiment.file(CONFIRM_LEDGER))
         experiment.write_plan(plan, data.fingerprint)  # before Ray, which takes seconds: from here on it can be resumed
-        with runtime.ray_cluster(address, dashboard, experiment.how_to_resume) as cluster:
-            return _run_on(cluster, experiment, plan, data, ledgers, publisher)
+        with runtime.ray_cluster(address, dashboard_host, experiment.how_to_resume) as cluster:
+            return _run_on(cluster, experiment, plan, data, ledgers, publisher, loggers)
 
 
 def _run_on(
@@ -70,14 +86,15 @@ def _run_on(
     data: TrainingData,
     ledgers: tuple[Ledger, ConfirmLedger],
     publisher: Publisher | None,
+    loggers: Sequence[Logger],
 ) -> ExitCode:
     plan = on_cluster(plan, cluster)
-    slots = cluster.slots(plan.search)
+    nodes = TrialNodes(plan.search, None if experiment.remote else experiment.path)
     if cluster.nodes > 1 and not experiment.remote:
         require_shared_folder(experiment.path, plan.search)
     experiment.write_plan(plan, data.fingerprint)
-    print(describe_start(experiment, plan, data, cluster, slots), flush=True)
-    site = Site(plan, experiment, ray.put(data), slots, publisher)
+    print(describe_start(experiment, plan, data, cluster, nodes.slots()), flush=True)
+    site = Site(plan, experiment, ray.put(data), len(data.train), nodes, publisher, loggers)
     space = _space(experiment, plan, site.data)
     study = StudyFile(experiment.study, space.including(seed_setting(plan.train)))
     state = build_state(ledgers[0], plan, space)
@@ -161,14 +178,29 @@ class Budget:
 def _search(site: Site, state: SearchState, study: StudyFile, runs: ConfirmLedger, budget: Budget) -> None:
     experiment = site.experiment
 
-    def on_end(trial: Trial) -> None:
-        study.add(trial)
+    def drop_checkpoints() -> None:
         waiting = [trial.trial_id for trial in state.candidates()]
         experiment.drop_checkpoints(state.trials, [*runs.trials, *waiting])  # a confirmation may go on, too
 
-    keeper = Keeper(Progress(state), site.publisher, lambda: experiment.write_tables(state.trials), on_end)
-    run_trials(site, state, keeper.on_report, budget.left)
-    keeper.close()
+    def write_views() -> None:
+        experiment.write_tables(state.trials)
+        with suppress(OSError):  # such as a study that another program keeps locked: the next time, then
+            drop_checkpoints()
+            for trial in filter(lambda trial: trial.ended, state.trials):
+                study.add(trial)
+
+    def slots() -> Slots:
+        return Slots(progress.slots_busy, site.nodes.slots_seen())
+
+    progress = Progress(state, site.nodes.slots, time_budget=budget.left)
+    keeper = Keeper(progress, site.publisher, write_views)
+    try:
+        with exported(state, experiment.path.name, "search", slots, site.images):
+            run_trials(site, state, keeper.on_report, progress.on_slots, budget.left)
+    finally:
+        keeper.close()
+    with suppress(OSError):
+        drop_checkpoints()
 
 
 def _confirm(site: Site, state: SearchState, runs: ConfirmLedger, budget: Budget) -> Verdict | None:
@@ -183,8 +215,11 @@ def _confirm(site: Site, state: SearchState, runs: ConfirmLedger, budget: Budget
 
 
 def finish(experiment: Experiment, plan: Plan, state: SearchState, study: StudyFile) -> None:
-    """Bring every file up to the ledger."""
-    study.bring_up_to([trial for trial in state.trials if trial.ended])
+    """Bring every file up to the ledger; the study, which another program may keep locked, where that can be done."""
+    try:
+        study.bring_up_to([trial for trial in state.trials if trial.ended])
+    except OSError as error:
+        print(f"{experiment.study} lacks trials ({error}); --resume brings it up to date", file=sys.stderr)
     experiment.write_tables(state.trials)
     for best in best_first(state.trials)[:1]:
         experiment.write_best(best, plan)

@@ -6,6 +6,7 @@ from typing import Any
 
 from cifar_core.errors import UserError, one_line_errors
 from cifar_core.options import Parser
+from tune_experiments.access import LOOPBACK, check_dashboard_host
 from tune_experiments.config import Plan, add_plan_options, preset_names, read_preset
 from tune_experiments.experiment import Experiment, default_name
 from tune_experiments.extension import extended_plan
@@ -45,8 +46,24 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--address", metavar="auto|HOST:PORT", help="a Ray cluster to join (default: start Ray here)")
     parser.add_argument(
-        "--dashboard", action=argparse.BooleanOptionalAction, default=True, help="start Ray's dashboard on 127.0.0.1"
+        "--dashboard", action=argparse.BooleanOptionalAction, default=True, help="start Ray's dashboard (default: on)"
     )
+    parser.add_argument(
+        "--dashboard-host",
+        metavar="HOST",
+        default=LOOPBACK,
+        help="where the dashboard listens (default: %(default)s, for this machine only); 0.0.0.0, or another of this "
+        "machine's addresses, opens it, its job API and so this account, unencrypted, to whoever has Ray's token",
+    )
+    parser.add_argument(
+        "--mlflow",
+        metavar="URI",
+        nargs="?",
+        const="",
+        help="log to MLflow, too: a server or database (default: mlflow.db in the experiment's folder); user and "
+        "password are better given in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    )
+    parser.add_argument("--wandb", metavar="PROJECT", help="log to this project of Weights & Biases, too")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     add_plan_options(parser)
     return parser
@@ -57,14 +74,17 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     with one_line_errors(debug="--debug" in arguments):
         given = vars(build_parser().parse(arguments))
+        dashboard_host = _dashboard_host(given)
         experiment, plan = _new(given) if given["resume"] is None else _resumed(given)
         # Ray and torch: seconds that --help and a wrong flag need not wait
+        from tune_experiments.loggers import Destinations
         from tune_experiments.run import run_search
         from tune_experiments.runtime import ClusterError
 
         advice = f"go on with {experiment.how_to_resume}"
         try:
-            return run_search(experiment, plan, given["address"], given["dashboard"])
+            destinations = Destinations(given["mlflow"], given["wandb"])
+            return run_search(experiment, plan, given["address"], dashboard_host, destinations)
         except KeyboardInterrupt:
             print(f"\ninterrupted; {advice}", file=sys.stderr)
             return EXIT_INTERRUPTED
@@ -74,6 +94,17 @@ def main(arguments: list[str] | None = None) -> int:
             reason = f"cannot be written ({error.strerror or error})"
             print(f"error: {experiment}: {reason}; once it can be written again, {advice}", file=sys.stderr)
         return EXIT_FAULT
+
+
+def _dashboard_host(given: dict[str, Any]) -> str | None:
+    """Where the dashboard is to listen; none where none is started."""
+    host: str = given["dashboard_host"]
+    if not given["address"] and given["dashboard"]:
+        check_dashboard_host(host)
+        return host
+    if host != LOOPBACK:
+        raise UserError("--dashboard-host goes without --address and --no-dashboard: with them, none is started")
+    return None
 
 
 def _new(given: dict[str, Any]) -> tuple[Experiment, Plan]:

@@ -18,6 +18,10 @@ class Setting:
     l1_factor: float
     peak_epoch: int
 
+    def __str__(self) -> str:
+        """For people; the ledger has every digit."""
+        return f"max_lr {self.max_lr:.4g}, l1_factor {self.l1_factor:.3g}, peak_epoch {self.peak_epoch}"
+
     def applied_to(self, config: TrainConfig) -> TrainConfig:
         """The training run of this setting."""
         return replace(config, **asdict(self))

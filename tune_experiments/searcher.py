@@ -22,6 +22,7 @@ from tune_experiments.ledger import Trial, TrialState
 from tune_experiments.search_space import SearchSpace, Setting
 
 STUDY = "search"
+LOCKED_FOR = 0.5  # seconds to wait for another program's lock, each of the six times that Optuna tries
 OPTUNA_STATES = {
     TrialState.COMPLETED: OptunaState.COMPLETE,
     TrialState.STOPPED: OptunaState.PRUNED,
@@ -166,9 +167,9 @@ class StudyFile:
             self.add(trial)
 
     def _open(self, path: Path) -> None:
-        self.study = optuna.create_study(
-            storage=f"sqlite:///{path}", study_name=STUDY, direction="maximize", load_if_exists=True
-        )
+        waits = {"connect_args": {"timeout": LOCKED_FOR}}
+        storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs=waits)
+        self.study = optuna.create_study(storage=storage, study_name=STUDY, direction="maximize", load_if_exists=True)
         trials = self.study.get_trials(deepcopy=False)
         if any(trial.distributions != distributions(self.space) for trial in trials):
             raise ValueError("of another space")

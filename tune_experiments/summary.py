@@ -1,8 +1,15 @@
 """What a search says at its start and at its end."""
 
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
 import pandas as pd
 
 from cifar_core.datasets import TrainingData
+from tune_experiments.access import LOOPBACK, token_is_asked_for
 from tune_experiments.config import Plan
 from tune_experiments.experiment import Experiment, best_first
 from tune_experiments.ledger import Trial, TrialState
@@ -23,7 +30,9 @@ def describe_start(experiment: Experiment, plan: Plan, data: TrainingData, clust
     peaks = search.peak_epoch_range or default_peak_range(train.epochs)
     levels = ", ".join(map(str, plan.rungs))
     stopping = f"{search.scheduler}, rungs after epochs {levels}, each keeping about 1 in {search.reduction_factor:g}"
-    dashboard = f"{cluster.dashboard_url} (its page asks for the token that `ray get-auth-token` prints)"
+    dashboard = f"{cluster.dashboard_url}, which asks for {_token()}" if cluster.dashboard_url else "off"
+    if cluster.dashboard_host != LOOPBACK:
+        dashboard += f", open on {cluster.dashboard_host}: whoever has the token can run code here; not encrypted"
     rows = {
         "trials": f"{search.num_samples}, of {train.epochs} epochs each, the first with the seed's setting",
         "data": f"{train.dataset}: {len(data.train):,} training and {len(data.val):,} validation images, "
@@ -38,7 +47,7 @@ def describe_start(experiment: Experiment, plan: Plan, data: TrainingData, clust
         "devices": f"{cluster.cpus} CPUs and {cluster.gpus} GPUs on {cluster.nodes} node(s): {slots} trials at a time, "
         f"each on {search.cpus_per_trial} CPU(s) and {search.gpus_per_trial:g} GPU(s)",
         "folder": str(experiment.path),
-        "dashboard": dashboard if cluster.dashboard_url else "off",
+        "dashboard": dashboard,
     }
     return "\n".join([f"Search {experiment.path.name}", *(f"  {key:<10}{text}" for key, text in rows.items())])
 
@@ -80,6 +89,20 @@ FILES = {
 }
 
 
+def _token() -> str:
+    """What lets one in to Ray's dashboard, and how to get it, in a virtual environment that is not activated, too."""
+    if not token_is_asked_for():
+        return "no token"
+    kept = (
+        "RAY_AUTH_TOKEN"
+        if "RAY_AUTH_TOKEN" in os.environ
+        else os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")
+    )
+    command = Path(sys.executable).with_name("ray")
+    shown = "ray" if shutil.which("ray") == str(command) else shlex.quote(str(command))
+    return f"the token in {kept}: `{shown} get-auth-token` prints it"
+
+
 def _table(trials: list[Trial]) -> str:
     board = leaderboard(trials)
     shown = board.head(SHOWN).copy()
@@ -97,10 +120,10 @@ def _table(trials: list[Trial]) -> str:
 
 
 def _comparison(best: Trial, reference: Trial) -> list[str]:
-    lines = [f"Best setting:   {_setting(best)}: {_percent(best.score)} (trial {best.trial_id})"]
+    lines = [f"Best setting:   {best.setting}: {_percent(best.score)} (trial {best.trial_id})"]
     if reference is best:
         return [*lines, "It is the seed's own: nothing better was found."]
-    lines.append(f"Seed's setting: {_setting(reference)}: {_percent(reference.score) or reference.state.value}")
+    lines.append(f"Seed's setting: {reference.setting}: {_percent(reference.score) or reference.state.value}")
     if reference.score is not None and best.score is not None:
         gain = 100 * (best.score - reference.score)
         lines.append(
@@ -194,11 +217,6 @@ def _lost(setting: ConfirmedSetting) -> str:
 
 def _points(share: float | None) -> str:
     return "" if share is None else f"{100 * share:+.1f}"
-
-
-def _setting(trial: Trial) -> str:
-    setting = trial.setting
-    return f"max_lr {setting.max_lr:.4g}, l1_factor {setting.l1_factor:.3g}, peak_epoch {setting.peak_epoch}"
 
 
 def _percent(share: float | None) -> str:

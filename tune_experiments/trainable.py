@@ -4,18 +4,24 @@ Checkpoints are ours, not Tune's: one file per trial, replaced whole, that holds
 trial whose worker died and a trial of a search that was resumed start alike: they load that file if it is there,
 report again what the driver does not know yet, and go on. Losing the file costs time only, as a run is a pure
 function of its config.
+
+A worker goes from trial to trial, and Ray's dashboard knows nothing of that. So the worker says it in the two places
+that the dashboard shows as they are now: its log, and its process's title. Its name as an actor is given once.
 """
 
 import os
 import platform
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any
 
+import ray
 import torch
 from ray import tune
+from ray._raylet import setproctitle  # type: ignore[attr-defined]  # its stub lacks it
 
 from cifar_core.config import TrainConfig
 from cifar_core.datasets import TrainingData
@@ -24,7 +30,7 @@ from cifar_core.history import EpochMetrics
 from cifar_core.tensorboard import RunWriter
 from cifar_core.train import Trainer
 from tune_experiments.experiment import Experiment
-from tune_experiments.ledger import Trial
+from tune_experiments.ledger import Trial, TrialState, state_after
 from tune_experiments.search_space import Setting
 
 CHECKPOINT_SHARE = 0.02  # of a trial's time may go into writing checkpoints
@@ -51,21 +57,36 @@ class CifarTrial(tune.Trainable):
         self.train_config = train
         self.data = data
         self.experiment = experiment
-        self.writer: RunWriter | None = None
-        self.reset_config(config)
+        self._take(config)
+        self.first_trial = self.trial.trial_id
+
+    def __repr__(self) -> str:
+        """What Ray's dashboard calls this worker for as long as it lives: Ray asks once."""
+        return f"{self.experiment.path.name}, first trial {self.first_trial}"
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial in this process; the last one's memory is free before this one's is taken."""
         self.cleanup()
-        setting = Setting(new_config["max_lr"], new_config["l1_factor"], new_config["peak_epoch"])
-        # Our id, not Tune's, which changes when a search is resumed.
-        self.trial = Trial(new_config["trial_id"], setting, seed=new_config["seed"])
-        self.reported: int = new_config["known_epochs"]
-        self.trainer: Trainer | None = None
+        self._take(new_config)
         return True
 
+    def _take(self, config: dict[str, Any]) -> None:
+        setting = Setting(config["max_lr"], config["l1_factor"], config["peak_epoch"])
+        # Our id, not Tune's, which changes when a search is resumed.
+        self.trial = Trial(config["trial_id"], setting, TrialState.RUNNING, seed=config["seed"])
+        self.reported: int = config["known_epochs"]
+        self.trainer: Trainer | None = None
+        self.writer: RunWriter | None = None
+        seed = self.train_config.seed if self.trial.seed is None else self.trial.seed
+        self._say(f"{setting}, seed {seed}; from epoch {self.reported + 1} of {self.train_config.epochs}")
+
+    def _say(self, what: str) -> None:
+        _log(f"{self.trial.trial_id}: {what}")
+
     def cleanup(self) -> None:
-        """Close the trial's TensorBoard file."""
+        """Leave the trial, and close its TensorBoard file."""
+        if self.trial.state is TrialState.RUNNING:
+            self._say(f"ended by the search after epoch {self.reported} of {self.train_config.epochs}")
         if self.writer:
             with _optional("TensorBoard file"):
                 self.writer.close()
@@ -78,13 +99,29 @@ class CifarTrial(tune.Trainable):
         trial when this process dies, and has to where a CUDA error made it useless.
         """
         worker = f"{platform.node()}:{os.getpid()}"
+        if ray.is_initialized():  # Ray sets the title before each step and after it; a test's process keeps its own
+            setproctitle(f"ray::{type(self).__name__} {self.trial.trial_id}: {self.trial.setting}")
         try:
-            return {**asdict(self._next_epoch()), "worker": worker}
+            metrics = self._next_epoch()
+            self._say_epoch(metrics)
+            return {**asdict(metrics), "worker": worker}
         except Exception as error:
             self.trainer = None
+            self.trial.state = TrialState.FAILED
+            self._say(f"failed: {describe_error(error)}")
             if "CUDA error" in str(error):  # unlike running out of memory, it leaves the process without its GPU
                 raise
             return {"error": describe_error(error), "worker": worker}
+
+    def _say_epoch(self, metrics: EpochMetrics) -> None:
+        self._say(
+            f"epoch {metrics.epoch}/{self.train_config.epochs}: validation accuracy {metrics.val_accuracy:.3f}, "
+            f"loss {metrics.val_loss:.3f}, training loss {metrics.train_loss:.3f}, lr {metrics.lr:.4g}, "
+            f"{metrics.seconds:.1f} s"
+        )
+        self.trial.state, reason = state_after(metrics, self.train_config.epochs)
+        if self.trial.state is not TrialState.RUNNING:
+            self._say(f"{self.trial.state.value}: {reason}" if reason else self.trial.state.value)
 
     def _next_epoch(self) -> EpochMetrics:
         self.trainer = trainer = self.trainer or self._start()
@@ -105,7 +142,7 @@ class CifarTrial(tune.Trainable):
         try:
             self.experiment.checkpoints.restore(trainer, self.trial.trial_id)
         except (UserError, OSError) as error:
-            print(f"{error}; the trial starts over")
+            self._say(f"{error}; the trial starts over")
         with _optional("TensorBoard file"):
             folder = self.experiment.tensorboard / self.trial.trial_id
             self.writer = RunWriter(folder, trainer.config, trainer.history)
@@ -130,7 +167,13 @@ def _optional(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        print(f"{what}: {error}")
+        _log(f"{what}: {error}")
+
+
+def _log(line: str) -> None:
+    """Write to the half of the worker's log that the dashboard opens first. A full disk costs the line alone."""
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def describe_error(error: Exception) -> str:

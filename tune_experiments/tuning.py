@@ -8,9 +8,10 @@ import logging
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ray import ObjectRef, tune
@@ -23,13 +24,17 @@ from tqdm import tqdm
 
 from cifar_core.datasets import TrainingData
 from cifar_core.history import EpochMetrics
-from tune_experiments.config import Plan
+from tune_experiments.config import Plan, SearchConfig
 from tune_experiments.experiment import Experiment
+from tune_experiments.forwarder import Forwarder, Logger
 from tune_experiments.ledger import Trial
+from tune_experiments.nodes import TrialNodes
 from tune_experiments.publisher import Publisher
 from tune_experiments.trainable import CifarTrial, trial_config
 
 OnReport = Callable[[Trial], None]
+OnSlots = Callable[[AbstractSet[str]], None]
+CLOSED_NODES = "closed_nodes"  # in a trial's config: where it must not run
 
 
 @dataclass(frozen=True)
@@ -38,15 +43,19 @@ class Site:
 
     Attributes:
         data: once on each node, mapped by every trial.
-        slots: trials at a time.
+        images: that a trial trains on in an epoch.
+        nodes: where the trials run, and how many at a time.
         publisher: uploads the experiment's files, where they are below a URI.
+        loggers: hear of every epoch, too.
     """
 
     plan: Plan
     experiment: Experiment
     data: "ObjectRef[TrainingData]"
-    slots: int
+    images: int
+    nodes: TrialNodes
     publisher: Publisher | None
+    loggers: Sequence[Logger]
 
 
 class TrialSource(Protocol):
@@ -56,6 +65,10 @@ class TrialSource(Protocol):
     """
 
     storage_error: OSError | None  # that ended it: what is not written did not happen
+
+    @property
+    def trials(self) -> Sequence[Trial]:
+        """All trials so far."""
 
     def next_trial(self) -> Trial | None:
         """The trial to start or continue next; none when all have been given out."""
@@ -71,19 +84,26 @@ class TrialSource(Protocol):
 
 
 class StateSearcher(Searcher):
-    """Asks the state for the next trial."""
+    """Asks the state for the next trial, while there is a slot for it."""
 
-    def __init__(self, state: TrialSource) -> None:
+    def __init__(self, state: TrialSource, nodes: TrialNodes) -> None:
         super().__init__()
         self.state = state
+        self.nodes = nodes
         self.running: dict[str, str] = {}  # Tune's trial ids to ours
 
     def __reduce__(self) -> tuple[type[Searcher], tuple[()]]:
         return Searcher, ()  # Tune pickles what it runs with, for a restore that never comes
 
+    def set_max_concurrency(self, max_concurrent: int) -> bool:
+        """Tune need not limit what runs at a time: it would go by the nodes that there were at the start."""
+        return True
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is text
         """The next trial's config, under our own trial id; none for now while a running one may be given back."""
         try:
+            if len(self.running) >= self.nodes.slots():
+                return None
             trial = self.state.next_trial()
         except OSError as error:
             self.state.storage_error = error
@@ -91,7 +111,7 @@ class StateSearcher(Searcher):
         if trial is None:
             return None if self.running else Searcher.FINISHED
         self.running[trial_id] = trial.trial_id
-        return trial_config(trial)
+        return {**trial_config(trial), CLOSED_NODES: self.nodes.closed()}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """The scheduler has told the state how it ended. If it did not, another trial of Tune's goes on with it."""
@@ -107,11 +127,40 @@ class StateSearcher(Searcher):
 
 
 class Restarts(tune.Callback):
-    """Says in one line that a worker died, in place of Tune's traceback."""
+    """Says in one line that a worker died, in place of Tune's traceback, and where the trial may go on."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+
+    def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
+        return tune.Callback, ()
 
     def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        """Tune is about to start the trial again."""
+        """Tune is about to start the trial again; nodes have come and gone since it was made."""
+        trial.update_resources(placement(self.site.plan.search, self.site.nodes.closed()))
         tqdm.write(f"{trial.config['trial_id']}: its worker died; starting again from its checkpoint", file=sys.stderr)
+
+
+class Slots(tune.Callback):
+    """Tells which trials are in a slot, by our ids, whenever that changes."""
+
+    def __init__(self, on_slots: OnSlots) -> None:
+        self.on_slots = on_slots
+        self.trial_ids: set[str] = set()
+
+    def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
+        return tune.Callback, ()  # Tune pickles what it runs with, for a restore that never comes
+
+    def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        """It has its worker."""
+        self.trial_ids.add(trial.config["trial_id"])
+        self.on_slots(self.trial_ids)
+
+    def _free(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        self.trial_ids.discard(trial.config["trial_id"])
+        self.on_slots(self.trial_ids)
+
+    on_trial_complete = on_trial_error = on_trial_recover = _free
 
 
 class StateScheduler(FIFOScheduler):
@@ -148,8 +197,7 @@ class StateScheduler(FIFOScheduler):
             raise self.state.storage_error
         if "error" in result:
             return self.state.fail(trial_id, result["error"])
-        metrics = EpochMetrics(**{field.name: result[field.name] for field in fields(EpochMetrics)})
-        return self.state.report(trial_id, metrics, result["worker"])
+        return self.state.report(trial_id, EpochMetrics.of(result), result["worker"])
 
     def on_trial_error(self, tune_controller: TuneController, trial: TuneTrial) -> None:
         """Record that a trial's workers died too often.
@@ -167,7 +215,14 @@ class StateScheduler(FIFOScheduler):
             self.on_report(self._record(trial.config["trial_id"], {"error": reason}))
 
 
-def run_trials(site: Site, state: TrialSource, on_report: OnReport, seconds: float | None) -> None:
+def placement(search: SearchConfig, closed_nodes: list[str]) -> tune.PlacementGroupFactory:
+    """What a trial asks Ray for: its share of a node, which is none of the closed ones."""
+    share = {"CPU": float(search.cpus_per_trial), "GPU": search.gpus_per_trial or 0.0}
+    elsewhere = {"ray.io/node-id": f"!in({','.join(closed_nodes)})"} if closed_nodes else {}
+    return tune.PlacementGroupFactory([share], bundle_label_selector=[elsewhere])
+
+
+def run_trials(site: Site, state: TrialSource, on_report: OnReport, on_slots: OnSlots, seconds: float | None) -> None:
     """Run the trials that remain, for at most so many `seconds`.
 
     Returns when they ended, time is up, or a signal asked to stop.
@@ -176,16 +231,18 @@ def run_trials(site: Site, state: TrialSource, on_report: OnReport, seconds: flo
         OSError: the experiment's folder can no longer be written.
     """
     plan, experiment, search = site.plan, site.experiment, site.plan.search
-    trainable = tune.with_parameters(
+    with_data = tune.with_parameters(
         CifarTrial, train=plan.train, data=site.data, experiment=experiment, rungs=plan.rungs
     )
+    trainable = tune.with_resources(with_data, lambda config: placement(search, config[CLOSED_NODES]))
+    trainable.__name__ = trainable.__qualname__ = CifarTrial.__name__  # in the dashboard; Tune's are of no use there
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": search.cpus_per_trial, "gpu": search.gpus_per_trial or 0}),
+        trainable,
         tune_config=tune.TuneConfig(
-            search_alg=StateSearcher(state),
+            search_alg=StateSearcher(state, site.nodes),
             scheduler=StateScheduler(state, on_report, search.max_failures),
             num_samples=-1,  # until the searcher says that it has finished
-            max_concurrent_trials=site.slots,
+            max_concurrent_trials=site.nodes.slots(),  # that are being started; how many run: see StateSearcher
             time_budget_s=seconds,
             reuse_actors=True,
             trial_name_creator=lambda trial: trial.config["trial_id"],
@@ -195,7 +252,11 @@ def run_trials(site: Site, state: TrialSource, on_report: OnReport, seconds: flo
             name=experiment.path.name,
             storage_path=experiment.remote.parent if experiment.remote else str(experiment.path.parent),
             storage_filesystem=experiment.remote and experiment.remote.file_system,
-            callbacks=[JsonLoggerCallback(), CSVLoggerCallback(), Restarts()],  # the trials write TensorBoard's files
+            callbacks=[
+                *(JsonLoggerCallback(), CSVLoggerCallback()),  # the trials write TensorBoard's files
+                *(Forwarder(logger, experiment, state, plan.train.seed) for logger in site.loggers),
+                *(Restarts(site), Slots(on_slots)),
+            ],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # trials write their own
             failure_config=tune.FailureConfig(max_failures=search.max_failures),
             verbose=0,

@@ -213,6 +213,16 @@ SEARCH_CASES = {
         "--address 127.0.0.1:9",
         "address is 127.0.0.1:9: no Ray cluster there (",
     ),
+    # What listens where.
+    "dashboard elsewhere": Case(
+        "--dashboard-host 203.0.113.1", "dashboard_host is 203.0.113.1: not an address of this machine ("
+    ),
+    "dashboard of another's cluster": Case(
+        "--dashboard-host 0.0.0.0 --address auto", "--dashboard-host goes without --address and --no-dashboard"
+    ),
+    "no dashboard, but open": Case(
+        "--dashboard-host 0.0.0.0 --no-dashboard", "--dashboard-host goes without --address and --no-dashboard"
+    ),
     # Resuming.
     "nothing to resume": Case("--resume nothing", "experiments/nothing: no such experiment to resume"),
     "empty name to resume": Case(["--resume", ""], "not an experiment folder (no search.yaml in it)", experiment),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 from urllib.request import Request, urlopen
@@ -25,18 +26,25 @@ Finished = tuple[Path, str]
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadedMotoServer]:
-    """An S3 server with a bucket, and an environment that has its key."""
+def server(tmp_path: Path) -> Iterator[ThreadedMotoServer]:
+    with s3_server(tmp_path / "cache") as server:
+        yield server
+
+
+@contextmanager
+def s3_server(cache: Path) -> Iterator[ThreadedMotoServer]:
+    """An S3 server with a bucket, and an environment that has its key and the folder of local copies."""
     environment = {"ACCESS_KEY_ID": "someone", "SECRET_ACCESS_KEY": SECRET, "DEFAULT_REGION": "us-east-1"}
-    for name, value in environment.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    urlopen(Request(url(server) + "/moto-api/reset", method="POST")).close()  # its memory is the process's
-    boto3.client("s3", endpoint_url=url(server)).create_bucket(Bucket="bucket")
-    yield server
-    server.stop()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for name, value in environment.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        server.start()
+        urlopen(Request(url(server) + "/moto-api/reset", method="POST")).close()  # its memory is the process's
+        boto3.client("s3", endpoint_url=url(server)).create_bucket(Bucket="bucket")
+        yield server
+        server.stop()
 
 
 def url(server: ThreadedMotoServer) -> str:

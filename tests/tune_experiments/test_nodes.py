@@ -6,27 +6,35 @@ import pytest
 from cifar_core.config import RangeTestConfig, TrainConfig
 from cifar_core.device import resolve_compute
 from tune_experiments.config import Plan, SearchConfig
-from tune_experiments.nodes import common_precision, fits, write_beside
+from tune_experiments.nodes import common_precision, room, write_beside
 from tune_experiments.run import on_cluster
 from tune_experiments.runtime import Cluster
 
 
 @pytest.mark.parametrize(
-    ("resources", "search", "expected"),
+    ("cpus", "gpus", "search", "expected"),
     [
-        ({"CPU": 1}, SearchConfig(), True),
-        ({}, SearchConfig(), False),  # a head that runs nothing
-        ({"CPU": 3}, SearchConfig(cpus_per_trial=4), False),
-        ({"CPU": 4, "GPU": 1}, SearchConfig(gpus_per_trial=0.5), True),
-        ({"CPU": 4, "GPU": 1}, SearchConfig(gpus_per_trial=2), False),
-        ({"CPU": 4}, SearchConfig(gpus_per_trial=0.5), False),
-        ({"CPU": 4}, SearchConfig(gpus_per_trial=0), True),
+        (8, 0, SearchConfig(), 8),
+        (0, 0, SearchConfig(), 0),  # a head that runs nothing
+        (8, 0, SearchConfig(cpus_per_trial=3), 2),
+        (3, 0, SearchConfig(cpus_per_trial=4), 0),
+        (64, 4, SearchConfig(gpus_per_trial=1), 4),
+        (64, 4, SearchConfig(gpus_per_trial=0), 64),
+        (64, 4, SearchConfig(gpus_per_trial=2), 2),
+        (64, 3, SearchConfig(gpus_per_trial=2), 1),
+        (64, 1, SearchConfig(gpus_per_trial=2), 0),
+        (64, 0, SearchConfig(gpus_per_trial=0.5), 0),
+        (64, 2, SearchConfig(gpus_per_trial=0.5), 4),
+        (64, 2, SearchConfig(gpus_per_trial=0.3), 6),  # three on each, as no trial has parts of two GPUs
+        (64, 1, SearchConfig(gpus_per_trial=1 / 49), 49),
+        (64, 10, SearchConfig(gpus_per_trial=0.1), 64),
+        (3, 4, SearchConfig(gpus_per_trial=0.5), 3),
     ],
 )
-def test_a_trial_fits_where_there_is_enough_of_everything(
-    resources: dict[str, float], search: SearchConfig, expected: bool
+def test_as_many_trials_run_on_a_node_as_there_is_of_everything(
+    cpus: float, gpus: float, search: SearchConfig, expected: int
 ) -> None:
-    assert fits(resources, search) == expected
+    assert room({"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}, search) == expected
 
 
 def test_a_folder_with_the_marker_can_be_used_and_is_left_as_it_was(tmp_path: Path) -> None:

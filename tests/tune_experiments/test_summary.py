@@ -157,6 +157,26 @@ def test_start_says_what_was_chosen() -> None:
     assert text.endswith("dashboard off")
 
 
+def test_start_says_how_to_get_into_the_dashboard(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def line() -> str:
+        return start().splitlines()[-1].strip()
+
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    (tmp_path / "ray").touch(mode=0o755)
+    dashboard = "dashboard http://127.0.0.1:8265, which asks for"
+    assert line() == f"{dashboard} the token in ~/.ray/auth_token: `{tmp_path}/ray get-auth-token` prints it"
+    monkeypatch.setenv("PATH", str(tmp_path))  # as in an activated virtual environment
+    assert line() == f"{dashboard} the token in ~/.ray/auth_token: `ray get-auth-token` prints it"
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/there/token")
+    assert f"{dashboard} the token in /there/token: " in line()
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "its value")
+    assert f"{dashboard} the token in RAY_AUTH_TOKEN: " in line() and "its value" not in line()
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    assert line() == f"{dashboard} no token"
+
+
 def test_end_shows_the_best_beside_the_seeds_setting(tmp_path: Path) -> None:
     text = end(
         tmp_path,

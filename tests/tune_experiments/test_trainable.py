@@ -1,5 +1,7 @@
 import os
 import platform
+import re
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -123,7 +125,7 @@ def test_another_settings_checkpoint_is_not_taken(
 ) -> None:
     steps(worker(experiment, setting=OTHER), 2)
     assert steps(worker(experiment), 3) == alone
-    assert "saved by a run with another max_lr, peak_epoch, l1_factor; the trial starts over" in capsys.readouterr().out
+    assert "saved by a run with another max_lr, peak_epoch, l1_factor; the trial starts over" in capsys.readouterr().err
 
 
 def test_a_process_goes_from_trial_to_trial(experiment: Experiment, alone: list[dict[str, Any]]) -> None:
@@ -133,6 +135,51 @@ def test_a_process_goes_from_trial_to_trial(experiment: Experiment, alone: list[
     assert steps(trial, 3) == alone
     assert sorted(file.name for file in experiment.file("checkpoints").iterdir()) == ["00007.pt", "00008.pt"]
     trial.cleanup()
+
+
+def test_a_worker_says_which_trial_it_has_each_epoch_and_how_it_ended(
+    experiment: Experiment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial = worker(experiment)
+    steps(trial, 3)
+    trial.reset_config(config(1, "00008", OTHER))
+    steps(trial, 1)
+    trial.reset_config(config(trial_id="00009", setting=Setting(1e10, 0.01, 1), seed=5))
+    steps(trial, 1)
+    trial.reset_config(config(trial_id="00010", setting=Setting(0.1, 0.1, 99)))
+    steps(trial, 1)
+    trial.cleanup()
+    lines = [re.sub(r"(: epoch .*?:).*", r"\1", line) for line in capsys.readouterr().err.splitlines()]
+    assert lines == [
+        "00007: max_lr 0.2, l1_factor 0.01, peak_epoch 1, seed 0; from epoch 1 of 3",
+        "00007: epoch 1/3:",
+        "00007: epoch 2/3:",
+        "00007: epoch 3/3:",
+        "00007: completed",
+        "00008: max_lr 0.01, l1_factor 0.0001, peak_epoch 2, seed 0; from epoch 2 of 3",
+        "00008: epoch 2/3:",
+        "00008: ended by the search after epoch 2 of 3",
+        "00009: max_lr 1e+10, l1_factor 0.01, peak_epoch 1, seed 5; from epoch 1 of 3",
+        "00009: epoch 1/3:",
+        "00009: diverged: the loss is not finite at epoch 1",
+        "00010: max_lr 0.1, l1_factor 0.1, peak_epoch 99, seed 0; from epoch 1 of 3",
+        "00010: failed: UserError: peak_epoch is 99; it must be at most epochs (3)",
+    ]
+
+
+def test_a_trial_goes_on_where_its_log_is_full(
+    experiment: Experiment, alone: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with suppress(OSError), open("/dev/full", "w") as full, monkeypatch.context() as patched:  # noqa: PTH123
+        patched.setattr("sys.stderr", full)
+        found = steps(worker(experiment), 3)
+    assert found == alone
+
+
+def test_a_worker_is_called_after_the_experiment(experiment: Experiment) -> None:
+    trial = worker(experiment)
+    trial.reset_config(config(trial_id="00008"))
+    assert repr(trial) == "mine, first trial 00007"
 
 
 def test_an_error_is_a_result(experiment: Experiment) -> None:
