@@ -70,14 +70,16 @@ class Progress:
         self.ends_by = math.inf if time_budget is None else self.started_at + time_budget
         self.heard_of_at: dict[str, float] = {}  # the trials in slots, by id: when they last reported, or began
         self.epoch_seconds = deque[float](maxlen=EPOCHS_TIMED)
-        self.looking_took = 0.0
-        self.live = LiveView(self._look(), self.stream) if can_redraw(self.stream) else None
+        self.live: LiveView | None = None
+        self._look()
+        if can_redraw(self.stream):
+            self.live = LiveView(self.view, self.stream)
 
     def on_slots(self, trial_ids: AbstractSet[str]) -> None:
         """Which trials are in a slot has changed."""
         now = time.monotonic()
         self.heard_of_at = {trial_id: self.heard_of_at.get(trial_id, now) for trial_id in trial_ids}
-        self._show()
+        self._look_now_and_then()
 
     @property
     def slots_busy(self) -> int:
@@ -90,37 +92,38 @@ class Progress:
         if trial.trial_id in self.heard_of_at:
             self.epoch_seconds.append(now - self.heard_of_at[trial.trial_id])
             self.heard_of_at[trial.trial_id] = now
+        self._look_now_and_then()
         if not self.live and trial.ended:
-            ended = f"{self._ended()}/{self.state.num_samples} {self.unit}s"
-            print(f"{_described(trial)} | {ended}, {self._outlook()}", file=self.stream)
-            self.stream.flush()
-        self._show()
+            print(f"{_described(trial)} | {_in_a_line(self.view)}", file=self.stream, flush=True)
 
     def close(self) -> None:
         """Leave the last state on the terminal, without what runs no more and the time that was left."""
         if self.live:
             self.heard_of_at = {}
             self.epoch_seconds.clear()
-            self.live.close(self._look())
+            self._look()
+            self.live.close(self.view)
 
-    def _show(self) -> None:
-        if not self.live:
-            return
+    def _look_now_and_then(self) -> None:
         pause = 0.0 if self.looking_took < FAST else self.looking_took / LOOKING_SHARE
-        if time.monotonic() - self.live.view.taken_at >= pause:
-            self.live.view = self._look()
+        if time.monotonic() - self.view.taken_at >= pause:
+            self._look()
+            if self.live:
+                self.live.view = self.view
 
-    def _look(self) -> View:
+    def _look(self) -> None:
         now, trials = time.monotonic(), self.state.trials
         running = [trial for trial in trials if trial.trial_id in self.heard_of_at and not trial.ended]
         counts = count_states(trials)
-        facts = [f"{len(running)} running ({len(running)} of {self.slots()} slots busy)"] if self.heard_of_at else []
-        facts += [f"{counts[state]} {state.value}" for state in ENDS if counts[state]]
-        view = View(
-            ended=self._ended(),
+        busy = [f"{len(running)} running ({len(running)} of {self.slots()} slots busy)"] if self.heard_of_at else []
+        self.view = View(
+            ended=sum(counts[state] for state in ENDS),
             of=self.state.num_samples,
             unit=self.unit,
-            counts=facts,
+            counts=[
+                *(busy if self.live else []),
+                *(f"{counts[state]} {state.value}" for state in ENDS if counts[state]),
+            ],
             standing=self.standing(trials),
             rows=[_cells(trial, self.state.epochs) for trial in running],
             started_at=self.started_at,
@@ -128,19 +131,6 @@ class Progress:
             seconds_left=self._seconds_left(),
         )
         self.looking_took = time.monotonic() - now
-        return view
-
-    def _ended(self) -> int:
-        return sum(trial.ended for trial in self.state.trials)
-
-    def _outlook(self) -> str:
-        counts = count_states(self.state.trials)
-        parts = [f"{counts[state]} {state.value}" for state in ENDS if counts[state]]
-        parts += filter(None, [self.standing(self.state.trials)])
-        left = self._seconds_left()
-        if left is not None:
-            parts.append(f"about {in_words(left)} left")
-        return ", ".join(parts)
 
     def _seconds_left(self) -> float | None:
         """Nothing to go by before the first epoch has ended."""
@@ -152,6 +142,11 @@ class Progress:
             state.trials, state.num_samples, state.epochs, self.slots(), median(self.epoch_seconds), since
         )
         return max(0.0, min(left, self.ends_by - now))
+
+
+def _in_a_line(view: View) -> str:
+    left = "" if view.seconds_left is None else f"about {in_words(view.seconds_left)} left"
+    return ", ".join(filter(None, [f"{view.ended}/{view.of} {view.unit}s", *view.counts, view.standing, left]))
 
 
 def _described(trial: Trial) -> str:

@@ -70,9 +70,10 @@ def two_nodes(server: ThreadedMotoServer, tmp_path_factory: pytest.TempPathFacto
         lose(second)
 
 
-def start_node(address: str, cpus: int, without: Path | None = None) -> "subprocess.Popen[bytes]":
+def start_node(address: str, cpus: int, gpus: int = 1, without: Path | None = None) -> "subprocess.Popen[bytes]":
     """A node of the cluster, with another, empty disk where the others have the folder `without`."""
-    ray_start = f"{Path(sys.executable).parent}/ray start --address {address} --num-cpus {cpus} --num-gpus 1 --block"
+    ray = Path(sys.executable).parent / "ray"
+    ray_start = f"{ray} start --address {address} --num-cpus {cpus} --num-gpus {gpus} --block"
     on_a_busy_machine = f"until {ray_start}; do sleep 1; done"  # Ray gives a node 30 seconds
     hidden = [*APART, "sh", "-c", f"mount -t tmpfs none {without} && {on_a_busy_machine}"]
     return subprocess.Popen(
@@ -157,39 +158,39 @@ def test_halves_of_gpus_on_all_nodes_without_a_disk_that_they_share(
     images(two_nodes.folder)
     data = ["--dataset", "images", "--data-dir", str(two_nodes.folder / "images"), "--train-size", "36"]
     flags = [*RUN_ALL, *data, "--val-size", "4", "--batch-size", "8", "--gpus-per-trial", "0.5", "--name", "tiny"]
-    flags += ["--num-samples", "500"]
+    flags += ["--num-samples", "99", "--epochs", "2000"]  # longer than it takes to start a process on the other node
     search = Running(
         [*search_command(tmp_path, "--address", two_nodes.address, *flags), "--storage", uri(server)], tmp_path
     )
     cache = Path(os.environ["XDG_CACHE_HOME"])
 
-    def completed_on(node: "subprocess.Popen[bytes]") -> list[str]:
+    def trained_on(node: "subprocess.Popen[bytes]") -> list[str]:
         there = set(trial_workers(node.pid))
         trials = [trial for ledger in cache.rglob("ledger.jsonl") for trial in Ledger(ledger).trials.values()]
-        return [trial.trial_id for trial in trials if trial.state is TrialState.COMPLETED and pids(trial) & there]
+        return [trial.trial_id for trial in trials if pids(trial) & there]
 
-    search.wait_for(lambda: completed_on(two_nodes.second) and search.most_in_all == 4)
-    kept = completed_on(two_nodes.second)[0]
+    search.wait_for(lambda: trained_on(two_nodes.second) and search.most_in_all == 4)
+    kept = trained_on(two_nodes.second)[0]
     search.driver.send_signal(signal.SIGINT)
     assert search.wait() == 130, search.log.read_text()
     assert "5 CPUs and 2 GPUs on 2 node(s): 4 trials at a time" in search.log.read_text()
     assert sorted(search.most.values()) == [2, 2] and search.most_in_all == 4
-    assert "best/checkpoint.pt" in objects(server) and kept in objects(server)["leaderboard.csv"].decode()
+    assert f"checkpoints/{kept}.pt" in objects(server)
 
 
 def test_nodes_that_join_are_used_where_they_see_the_folder_and_one_that_is_lost_costs_little(
     two_nodes: Nodes, tmp_path: Path
 ) -> None:
     """The last one here, as the second node is gone after it."""
-    longer = ["--num-samples", "500", "--epochs", "9", "--train-size", "1000", "--gpus-per-trial", "1"]
-    flags = [*RUN_ALL, *longer, "--name", "tiny"]
+    longer = ["--num-samples", "99", "--epochs", "200", "--train-size", "1000"]
+    flags = [*RUN_ALL, *longer, "--gpus-per-trial", "1", "--max-concurrent", "3", "--name", "tiny"]
     search = Running(search_command(tmp_path, "--address", two_nodes.address, *flags), tmp_path)
     ledger = tmp_path / "tiny/ledger.jsonl"
 
     def under_way_on(node: "subprocess.Popen[bytes]") -> list[Trial]:
         trials = Ledger(ledger).trials.values() if ledger.exists() else []
         there = set(trial_workers(node.pid))
-        return [trial for trial in trials if not trial.ended and pids(trial) & there and len(trial.epochs) < 7]
+        return [trial for trial in trials if not trial.ended and pids(trial) & there]
 
     def three_at_a_time() -> bool:
         running = [trial for trial in Ledger(ledger).trials.values() if trial.state is TrialState.RUNNING]
@@ -201,9 +202,10 @@ def test_nodes_that_join_are_used_where_they_see_the_folder_and_one_that_is_lost
 
     search.wait_for(lambda: under_way_on(two_nodes.second))
     on_blind: set[int] = set()
-    third, blind = start_node(two_nodes.address, 1), start_node(two_nodes.address, 1, without=tmp_path)
+    others = [blind := start_node(two_nodes.address, cpus=1, without=tmp_path)]
     try:
         search.wait_for(blind_is_refused)
+        others += [third := start_node(two_nodes.address, cpus=2, gpus=2)]
         search.wait_for(three_at_a_time)
         lost = under_way_on(two_nodes.second)[0].trial_id
         lose(two_nodes.second)
@@ -211,11 +213,10 @@ def test_nodes_that_join_are_used_where_they_see_the_folder_and_one_that_is_lost
         search.driver.send_signal(signal.SIGINT)
         assert search.wait() == 130, search.log.read_text()
     finally:
-        lose(third)
-        lose(blind)
+        for node in others:
+            lose(node)
     assert "2 trials at a time" in search.log.read_text()
     assert on_blind == set()
     assert f"{lost}: its worker died; starting again from its checkpoint" in search.log.read_text()
-    states = {trial.state for trial in Ledger(ledger).trials.values()}
-    assert TrialState.COMPLETED in states and TrialState.FAILED not in states
+    assert TrialState.FAILED not in [trial.state for trial in Ledger(ledger).trials.values()]
     assert list((tmp_path / "tiny").glob(".*.part")) == []
