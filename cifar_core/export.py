@@ -10,21 +10,22 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import nn
 
 from cifar_core import checkpoint
 from cifar_core.augment import normalize
 from cifar_core.config import TrainConfig
 from cifar_core.errors import UserError
 from cifar_core.image_data import SIZE
-from cifar_core.model import ResNetC
+from cifar_core.model import MirrorAveraged, ResNetC
 from cifar_core.options import from_mapping
 
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """A trained network with its class names; computes in fp32."""
+    """A trained network, as its scores were taken, with its class names; computes in fp32."""
 
-    model: ResNetC
+    model: nn.Module
     class_names: tuple[str, ...]
 
     def classify(self, file: Path | str) -> dict[str, float]:
@@ -39,7 +40,7 @@ class Classifier:
     @torch.inference_mode()
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 RGB images (N, 32, 32, 3) to float32 (N, C); rows sum to 1."""
-        device = self.model.head.weight.device
+        device = next(self.model.parameters()).device
         logits = self.model(normalize(torch.tensor(images, device=device)))
         return logits.softmax(1).cpu().numpy()  # type: ignore[no-any-return]
 
@@ -66,7 +67,8 @@ def load_classifier(path: Path | str, device: str = "cpu") -> Classifier:
     class_names = tuple(json.loads(metadata["class_names"]))
     model = ResNetC(config.width, len(class_names)).to(device)
     model.load_state_dict(weights)
-    return Classifier(model.eval(), class_names)
+    scored = MirrorAveraged(model) if config.test_time_flip else model
+    return Classifier(scored.eval(), class_names)
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:

@@ -3,6 +3,8 @@
 import os
 import secrets
 import socket
+import stat
+import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -38,15 +40,31 @@ def token_is_asked_for() -> bool:
 def ensure_token_file() -> None:
     """Make a token where there is none; Ray would make it, too, but in a file that every user can read.
 
-    One that is there stays as it is: it may be a cluster's, whose every node has it.
+    One that is there stays as it is: it may be a cluster's, whose every node has it. A line says where others than its
+    owner can read it.
 
     Raises:
         UserError: the file cannot be made.
     """
-    given = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
-    file = Path.home() / ".ray" / "auth_token"
-    if given or file.exists() or not token_is_asked_for():
+    if "RAY_AUTH_TOKEN" in os.environ or not token_is_asked_for():
         return
+    given = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    file = Path(given) if given else Path.home() / ".ray" / "auth_token"
+    if file.exists():
+        if _others_read(file):
+            print(f"{file}: other users can read it, and with it run code here; chmod 600 {file}", file=sys.stderr)
+    elif not given:
+        _make_token(file)
+
+
+def _others_read(file: Path) -> bool:
+    """Whether its group or everyone may, and may enter its folder and the one around that, mostly a home."""
+    mode, *folders = (path.stat().st_mode for path in (file, file.parent, file.parent.parent))
+    ways = (stat.S_IRGRP, stat.S_IXGRP), (stat.S_IROTH, stat.S_IXOTH)
+    return any(mode & read and all(folder & enter for folder in folders) for read, enter in ways)
+
+
+def _make_token(file: Path) -> None:
     try:
         file.parent.mkdir(mode=0o700, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=file.parent) as written:  # which only its owner can read

@@ -18,11 +18,10 @@ from cifar_core.whole_file import write_text_whole
 from tune_experiments.config import Plan
 from tune_experiments.confirmation import Confirmation, ConfirmLedger
 from tune_experiments.experiment import Experiment, best_first
-from tune_experiments.exported_metrics import Slots, exported
-from tune_experiments.keeper import Keeper
+from tune_experiments.keeper import run_watched
 from tune_experiments.ledger import Trial
 from tune_experiments.monitoring import Progress
-from tune_experiments.tuning import Site, run_trials
+from tune_experiments.tuning import Site
 from tune_experiments.verdict import CONFIRM_FILE, Verdict
 
 
@@ -46,18 +45,10 @@ def confirm(confirmation: Confirmation, site: Site, seconds: float | None) -> Ve
     def write_verdict() -> None:
         write_text_whole(site.experiment.file(CONFIRM_FILE), confirmation.verdict.to_json())
 
-    def slots() -> Slots:
-        return Slots(progress.slots_busy, site.nodes.slots_seen())
-
     if confirmation.remaining and (seconds is None or seconds > 0):
         print(describe(confirmation), flush=True)
         progress = Progress(confirmation, site.nodes.slots, "run", standing=lambda runs: "", time_budget=seconds)
-        keeper = Keeper(progress, site.publisher, write_verdict)
-        try:
-            with exported(confirmation, site.experiment.path.name, "confirmation", slots, site.images):
-                run_trials(site, confirmation, keeper.on_report, progress.on_slots, seconds)
-        finally:
-            keeper.close()
+        run_watched(site, confirmation, "confirmation", progress, write_verdict, seconds)
     if runs := confirmation.runs_to_test():
         _open_test_set(confirmation.ledger, runs, site)
     write_verdict()

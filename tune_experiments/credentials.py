@@ -2,13 +2,35 @@
 
 import os
 import re
-from urllib.parse import unquote, urlsplit
+from collections.abc import Sequence
+from itertools import pairwise
+from urllib.parse import parse_qs, unquote, urlsplit
+
+NAMES = r"(?:password|passwd|pwd|secret|token|key|signature|\bsig\b)"  # of what must not be told
+USER = r"(?<=://)[^\s/]*@"
+PASSWORD = r"(?<=://)[^\s/:@]*:(?!\d+(?:[/?\s]|$))\S*@"  # with slashes in it, as AWS makes them; no port
 
 
 def without_secrets(text: str) -> str:
     """A text without the user and password of its URIs, and without what it calls a password, secret, token or key."""
-    text = re.sub(r"(?<=://)[^\s/]*@", "***@", text)
-    return re.sub(r"(?i)((?:password|secret|token|key)\w*=)[^&\s]+", r"\1***", text)
+    text = re.sub(PASSWORD, "***@", re.sub(USER, "***@", text))
+    return re.sub(rf"(?i)({NAMES}\w*=)[^&\s]+", r"\1***", text)
+
+
+def holds_secret(uri: str) -> bool:
+    """Whether a URI has a password, or an option that is called like a secret. A user alone is none."""
+    options = parse_qs(uri.partition("?")[2])
+    return bool(re.search(PASSWORD, uri)) or any(re.search(NAMES, name, re.IGNORECASE) for name in options)
+
+
+def command_without_secrets(arguments: Sequence[str]) -> list[str]:
+    """A command; where the value of its --mlflow holds anything secret, nothing of that value is left."""
+    kept = []
+    for before, argument in pairwise(["", *arguments]):
+        flag = "--mlflow=" if argument.startswith("--mlflow=") else ""
+        shown = without_secrets(argument)
+        kept.append(f"{flag}***" if shown != argument and (flag or before == "--mlflow") else shown)
+    return kept
 
 
 def credentials_to_environment(uri: str) -> str:

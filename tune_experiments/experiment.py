@@ -24,7 +24,7 @@ from cifar_core.user_cache import cache_folder
 from cifar_core.whole_file import PART, write_text_whole, write_whole
 from tune_experiments.checkpoint_store import CheckpointStore
 from tune_experiments.config import SECTIONS, Plan
-from tune_experiments.credentials import without_secrets
+from tune_experiments.credentials import command_without_secrets
 from tune_experiments.lease import Lease
 from tune_experiments.ledger import CONFIRM_LEDGER, LEDGER, Trial, TrialState
 from tune_experiments.publisher import Publisher
@@ -188,7 +188,7 @@ class Experiment:
             "python": platform.python_version(),
             "git_revision": git_revision(),
             "host": platform.node(),
-            "command": [without_secrets(argument) for argument in sys.argv],
+            "command": command_without_secrets(sys.argv),
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)

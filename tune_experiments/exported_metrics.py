@@ -25,6 +25,8 @@ from tune_experiments.ledger import Trial, TrialState, count_states
 Stage = Literal["search", "confirmation"]
 COMMON_LABELS = ("experiment", "stage")
 EXPORT_EVERY = 2.0  # seconds; well below Ray's 10
+EXPORTING_SHARE = 0.02  # of the time may go into it, with very many trials at a time
+FORGOTTEN_AFTER = 10.0  # seconds; what is not set again by then has gaps in Prometheus
 
 
 @dataclass(frozen=True)
@@ -142,13 +144,14 @@ def exported(state: Exported, experiment: str, stage: Stage, slots: Callable[[],
     gauges = Gauges({"experiment": experiment.encode("ascii", "backslashreplace").decode(), "stage": stage})
 
     def export() -> None:
-        since, is_last = time.time(), False
+        since, is_last, pause = time.time(), False, EXPORT_EVERY
         while not is_last:
-            is_last = left.wait(EXPORT_EVERY)
-            now = time.time()
+            is_last = left.wait(pause)
+            now, began = time.time(), time.monotonic()
             with gauges.trouble_said_once():
                 gauges.set_all(samples(state, slots(), images, since))
-            since = now - EXPORT_EVERY  # once more: an epoch is written down a moment after it was timed
+            since = now - pause  # once more: an epoch is written down a moment after it was timed
+            pause = min(max(EXPORT_EVERY, (time.monotonic() - began) / EXPORTING_SHARE), FORGOTTEN_AFTER / 2)
 
     thread = threading.Thread(target=export, name="exported metrics", daemon=True)
     thread.start()

@@ -91,6 +91,12 @@ def search_id(ledger: Path) -> str:
         return f"{int(json.loads(lines.readline())['time'] * 1e6):x}"
 
 
+def catch_up(loggers: Sequence[Logger], experiment: Experiment, state: "HasTrials", seed: int) -> None:
+    """Log the ended trials that a logger lacks, where no trial is left to run."""
+    for logger in loggers:
+        Forwarder(logger, experiment, state, seed).on_experiment_end([])
+
+
 class Forwarder(tune.Callback):
     """Passes trials on to one logger: each epoch once, with its number as the step.
 
@@ -123,31 +129,35 @@ class Forwarder(tune.Callback):
             self.thread.start()
         ours = next(known for known in self.state.trials if known.trial_id == trial.config["trial_id"])
         epochs = list(ours.epochs)
-        self.todo.put(lambda: self._start(ours, epochs))
+        self._put(lambda: self._start(ours, epochs))
 
     def on_trial_result(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
     ) -> None:
         """An epoch, or the error that ends the trial."""
         name = trial.config["trial_id"]
-        self.todo.put(
-            lambda: self._end(name, failed=True) if "error" in result else self._log(name, EpochMetrics.of(result))
-        )
+        if "error" in result:
+            self._put(lambda: self._end(name, failed=True))
+        else:
+            metrics = EpochMetrics.of(result)
+            self._put(lambda: self._log(name, metrics))
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         """It has ended."""
         name = trial.config["trial_id"]
-        self.todo.put(lambda: self._end(name, failed=False))
+        self._put(lambda: self._end(name, failed=False))
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         """Its workers died too often."""
         name = trial.config["trial_id"]
-        self.todo.put(lambda: self._end(name, failed=True))
+        self._put(lambda: self._end(name, failed=True))
 
     def on_experiment_end(self, trials: list[TuneTrial], **info: Any) -> None:
         """Log what is left, for a while."""
         if self.thread.ident is None:
-            return
+            if not self.ended_before:
+                return
+            self.thread.start()
         self.todo.put(self._close)
         self.todo.put(None)
         self.thread.join(SILENT_FOR)
@@ -156,6 +166,10 @@ class Forwarder(tune.Callback):
             self.thread.join(ENDS_WITHIN)
         if self.thread.is_alive():
             self._say(f"not all was logged within {ENDS_WITHIN:.0f} s of the end")
+
+    def _put(self, call: Callable[[], None]) -> None:
+        if self.thread.is_alive():  # or nobody would take it away again
+            self.todo.put(call)
 
     def _forward(self) -> None:
         try:

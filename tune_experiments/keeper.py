@@ -3,10 +3,13 @@
 import math
 import time
 from collections.abc import Callable
+from typing import Protocol
 
+from tune_experiments.exported_metrics import Exported, Slots, Stage, exported
 from tune_experiments.ledger import Trial
 from tune_experiments.monitoring import Progress
 from tune_experiments.publisher import Publisher
+from tune_experiments.tuning import Site, TrialSource, run_trials
 
 VIEWS_EVERY = 5.0  # seconds at least; the ledger has every epoch at once, its views follow
 VIEWS_SHARE = 0.1  # of the driver's time at most: the views of a large search take seconds
@@ -41,3 +44,28 @@ class Keeper:
     def close(self) -> None:
         """Leave the terminal as it is."""
         self.progress.close()
+
+
+class Watchable(TrialSource, Exported, Protocol):
+    """A search, or the confirmation after it."""
+
+
+def run_watched(
+    site: Site,
+    trials: Watchable,
+    stage: Stage,
+    progress: Progress,
+    write_views: Callable[[], object],
+    seconds: float | None,
+) -> None:
+    """`run_trials`, seen on the terminal, by Prometheus and in the experiment's files; raises what that does."""
+    keeper = Keeper(progress, site.publisher, write_views)
+
+    def slots() -> Slots:
+        return Slots(progress.slots_busy, site.nodes.slots_seen())
+
+    try:
+        with exported(trials, site.experiment.path.name, stage, slots, site.images):
+            run_trials(site, trials, keeper.on_report, progress.on_slots, seconds)
+    finally:
+        keeper.close()

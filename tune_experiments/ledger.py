@@ -153,10 +153,10 @@ class Ledger:
         if event["event"] == "failed":
             trial.state = TrialState.FAILED
             return
-        trial.state = TrialState(event["state"])
         trial.epochs.append(EpochMetrics(**event["metrics"]))
         trial.workers.append(event["worker"])
         trial.finished_at.append(event["time"])
+        trial.state = TrialState(event["state"])  # last: another thread may look
         if trial.state in (TrialState.AUDITED, TrialState.STOPPED) and trial.stopped_at is None:
             trial.stopped_at = len(trial.epochs)
 

@@ -23,22 +23,27 @@ class Destinations:
 
     def check(self) -> None:
         """Raise `UserError` where a package is missing."""
-        for flag, value, package in (("mlflow", self.mlflow, "mlflow-skinny"), ("wandb", self.wandb, "wandb")):
-            if value is not None and find_spec(flag) is None:
-                raise UserError(f"--{flag} needs a package that is not installed: pip install {package}")
+        for name, value in (("mlflow", self.mlflow), ("wandb", self.wandb)):
+            if value is not None and find_spec(name) is None:
+                raise UserError(f"--{name} needs a package that is not installed: pip install -e '.[{name}]'")
 
-    def connect(self, experiment: Experiment) -> list[Logger]:
-        """The loggers for an experiment; raises `UserError` where one cannot be used, or the folder not be made."""
+    def connect(self, experiment_name: str) -> list[Logger]:
+        """The loggers that need nothing in the experiment's folder; raises `UserError` where one cannot be used."""
         loggers: list[Logger] = []
-        if self.mlflow is not None:
+        if self.mlflow:
             from tune_experiments.mlflow_logger import MLflowLogger  # takes seconds
 
-            if not self.mlflow:
-                experiment.make()
-            uri = self.mlflow or f"sqlite:///{experiment.file('mlflow.db')}"
-            loggers.append(MLflowLogger(credentials_to_environment(uri), experiment.path.name))
+            loggers.append(MLflowLogger(credentials_to_environment(self.mlflow), experiment_name))
         if self.wandb is not None:
             from tune_experiments.wandb_logger import WandbLogger  # takes seconds
 
-            loggers.append(WandbLogger(self.wandb, experiment.path.name))
+            loggers.append(WandbLogger(self.wandb, experiment_name))
         return loggers
+
+    def open_files(self, experiment: Experiment) -> list[Logger]:
+        """The loggers into files of the folder, which is there and locked; raises `UserError` as `connect` does."""
+        if self.mlflow != "":
+            return []
+        from tune_experiments.mlflow_logger import MLflowLogger  # takes seconds
+
+        return [MLflowLogger(f"sqlite:///{experiment.file('mlflow.db')}", experiment.path.name)]

@@ -2,8 +2,10 @@
 
 import logging
 import os
+import time
 from typing import Any
 
+from mlflow.entities import Metric
 from ray.air.integrations.mlflow import MLflowLoggerCallback
 
 from cifar_core.errors import UserError
@@ -30,15 +32,16 @@ class MLflowLogger(MLflowLoggerCallback):
             self.setup()  # type: ignore[no-untyped-call]
         except Exception as error:  # MLflow's, SQLAlchemy's or a connection's
             raise UserError(f"mlflow cannot be used: {first_line(error)}") from None
+        self.client = self.mlflow_util._get_client()
 
     def open(self, search_id: str) -> None:
         """Find the runs of this search, by its tag."""
         self.tags = {"search": search_id}
-        client, ours = self.mlflow_util._get_client(), [str(self.mlflow_util.experiment_id)]
+        ours = [str(self.mlflow_util.experiment_id)]
         token: str | None = ""
         self.there: dict[str, Any] = {}  # runs, by trial
         while token is not None:
-            found = client.search_runs(ours, f"tags.search = '{search_id}'", page_token=token)
+            found = self.client.search_runs(ours, f"tags.search = '{search_id}'", page_token=token)
             self.there |= {run.data.tags["trial_name"]: run for run in found}
             token = found.token or None
 
@@ -47,12 +50,18 @@ class MLflowLogger(MLflowLoggerCallback):
         if trial not in self._trial_runs and trial.name in self.there:
             self._trial_runs[trial] = self.there[trial.name].info.run_id
         if trial in self._trial_runs:
-            self.mlflow_util._get_client().update_run(self._trial_runs[trial], status="RUNNING")
+            self.client.update_run(self._trial_runs[trial], status="RUNNING")
         super().log_trial_start(trial)
+
+    def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
+        """Log an epoch in one piece: a resume goes by its number, so that none of the rest may be missing."""
+        now = int(time.time() * 1000)
+        metrics = [Metric(name, float(value), now, iteration) for name, value in result.items()]
+        self.client.log_batch(self._trial_runs[trial], metrics, synchronous=True)
 
     def epochs_there(self, trial: Any) -> int:
         """What its run has."""
-        run = self.mlflow_util._get_client().get_run(self._trial_runs[trial])
+        run = self.client.get_run(self._trial_runs[trial])
         return int(run.data.metrics.get("epoch", 0))
 
     def lacks_end(self, trial: Any) -> bool:

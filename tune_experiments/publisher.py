@@ -12,6 +12,7 @@ from tune_experiments.remote_folder import RemoteFolder
 PASS_EVERY = 1.0  # seconds
 GIVE_UP_AFTER = 60.0  # seconds without one pass that worked
 PRIVATE = (PART, ".lock", "-journal")  # endings of files that are nobody's business elsewhere
+AT_THE_END = ("mlflow.db", "wandb")  # until then somebody writes them, and a resume elsewhere needs none of them
 
 
 class Publisher:
@@ -40,8 +41,12 @@ class Publisher:
         """Upload the files that changed since the last pass; raises `OSError`, also where the lease is another's."""
         self.lease.renew()
         for file in sorted(self.folder.rglob("*")):
-            if file.is_file() and not file.name.endswith(PRIVATE):
+            if self._is_due(file):
                 self._upload_if_changed(file)
+
+    def _is_due(self, file: Path) -> bool:
+        too_early = file.relative_to(self.folder).parts[0] in AT_THE_END and not self.ended.is_set()
+        return file.is_file() and not file.name.endswith(PRIVATE) and not too_early
 
     def _upload_if_changed(self, file: Path) -> None:
         name = file.relative_to(self.folder).as_posix()

@@ -3,15 +3,14 @@
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 import pyarrow.fs
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from cifar_core.errors import UserError
 from cifar_core.whole_file import PART
+from tune_experiments.credentials import holds_secret
 
-SECRETS = ("secret", "token", "password", "sig")  # in the names of a URI's query
 OBJECT_STORES = ("s3", "gcs", "abfs")  # pyarrow's names for those that show a file only once it is whole
 
 
@@ -34,7 +33,7 @@ class RemoteFolder:
         Secrets are refused, as the URI is in the shell's history and in the list of processes, and what is made of
         it is in Ray's files. The environment, a profile or the node's role has them for every process.
         """
-        if _holds_secret(uri):
+        if holds_secret(uri):
             raise UserError("the storage URI holds a secret; set AWS_ACCESS_KEY_ID and the like, or a profile, instead")
         try:
             file_system, path = FileSystem.from_uri(uri)
@@ -114,12 +113,6 @@ class RemoteFolder:
 
 
 _HERE = pyarrow.fs.LocalFileSystem()
-
-
-def _holds_secret(uri: str) -> bool:
-    parts = urlsplit(uri)
-    in_query = any(word in key.lower() for key in parse_qs(parts.query) for word in SECRETS)
-    return in_query or parts.password is not None
 
 
 def _one_line(error: Exception) -> str:

@@ -21,10 +21,9 @@ from tune_experiments.confirm import build_confirmation, confirm, settle
 from tune_experiments.confirmation import ConfirmLedger
 from tune_experiments.early_stopping import Audit, SuccessiveHalving, judges_by_average
 from tune_experiments.experiment import Experiment, best_first
-from tune_experiments.exported_metrics import Slots, exported
 from tune_experiments.extension import searched_space
-from tune_experiments.forwarder import Logger
-from tune_experiments.keeper import Keeper
+from tune_experiments.forwarder import Logger, catch_up
+from tune_experiments.keeper import run_watched
 from tune_experiments.ledger import CONFIRM_LEDGER, Ledger
 from tune_experiments.loggers import Destinations
 from tune_experiments.monitoring import Progress
@@ -36,7 +35,7 @@ from tune_experiments.search_space import SearchSpace, seed_setting
 from tune_experiments.search_state import SearchState
 from tune_experiments.searcher import OptunaProposer, Proposer, RandomProposer, StudyFile
 from tune_experiments.summary import describe_end, describe_start
-from tune_experiments.tuning import Site, run_trials
+from tune_experiments.tuning import Site
 from tune_experiments.verdict import Verdict
 
 
@@ -70,11 +69,12 @@ def run_search(
     data = load_training_data(plan.train)
     if plan.search.confirm_top:
         _check_test_data(plan)
-    loggers = destinations.connect(experiment)
+    loggers = destinations.connect(experiment.path.name)
     experiment.make()
     with experiment.lock(), experiment.published() as publisher:
         ledgers = Ledger(experiment.ledger), ConfirmLedger(experiment.file(CONFIRM_LEDGER))
         experiment.write_plan(plan, data.fingerprint)  # before Ray, which takes seconds: from here on it can be resumed
+        loggers += destinations.open_files(experiment)
         with runtime.ray_cluster(address, dashboard_host, experiment.how_to_resume) as cluster:
             return _run_on(cluster, experiment, plan, data, ledgers, publisher, loggers)
 
@@ -89,7 +89,7 @@ def _run_on(
     loggers: Sequence[Logger],
 ) -> ExitCode:
     plan = on_cluster(plan, cluster)
-    nodes = TrialNodes(plan.search, None if experiment.remote else experiment.path)
+    nodes = TrialNodes(plan, None if experiment.remote else experiment.path)
     if cluster.nodes > 1 and not experiment.remote:
         require_shared_folder(experiment.path, plan.search)
     experiment.write_plan(plan, data.fingerprint)
@@ -101,6 +101,8 @@ def _run_on(
     budget = Budget(plan.search.time_budget)
     if state.remaining:
         _search(site, state, study, ledgers[1], budget)
+    else:
+        catch_up(loggers, experiment, state, plan.train.seed)
     finish(experiment, plan, state, study)
     verdict = _confirm(site, state, ledgers[1], budget)
     print(describe_end(experiment, plan, state, space, verdict))
@@ -184,21 +186,14 @@ def _search(site: Site, state: SearchState, study: StudyFile, runs: ConfirmLedge
 
     def write_views() -> None:
         experiment.write_tables(state.trials)
-        with suppress(OSError):  # such as a study that another program keeps locked: the next time, then
+        with suppress(OSError):
             drop_checkpoints()
+        with suppress(OSError):  # such as a study that another program keeps locked: the next time, then
             for trial in filter(lambda trial: trial.ended, state.trials):
                 study.add(trial)
 
-    def slots() -> Slots:
-        return Slots(progress.slots_busy, site.nodes.slots_seen())
-
-    progress = Progress(state, site.nodes.slots, time_budget=budget.left)
-    keeper = Keeper(progress, site.publisher, write_views)
-    try:
-        with exported(state, experiment.path.name, "search", slots, site.images):
-            run_trials(site, state, keeper.on_report, progress.on_slots, budget.left)
-    finally:
-        keeper.close()
+    seconds = budget.left
+    run_watched(site, state, "search", Progress(state, site.nodes.slots, time_budget=seconds), write_views, seconds)
     with suppress(OSError):
         drop_checkpoints()
 
@@ -208,6 +203,8 @@ def _confirm(site: Site, state: SearchState, runs: ConfirmLedger, budget: Budget
     if not site.plan.search.confirm_top or state.unfinished or not best_first(state.trials):
         return None
     confirmation = build_confirmation(runs, site.plan, state.trials)
+    if not confirmation.remaining:
+        catch_up(site.loggers, site.experiment, confirmation, site.plan.train.seed)
     verdict = confirm(confirmation, site, budget.left)
     if verdict.finished:
         settle(confirmation, site.experiment, site.plan, state.trials)

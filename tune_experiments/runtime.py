@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import ray
 from ray._common.utils import get_default_ray_temp_dir
 from ray._private import parameter, ray_constants
+from ray._private.authentication.authentication_utils import is_token_auth_enabled
 from ray._private.services import canonicalize_bootstrap_address_or_die
 from ray.exceptions import RayError
 from ray.tune import TuneError
@@ -50,6 +51,7 @@ class Cluster:
     Attributes:
         dashboard_url: none where there is no dashboard, or it is another's to tell of.
         dashboard_host: the interfaces that the dashboard listens on.
+        asks_for_token: it and its dashboard; a cluster that is joined may not, whatever Ray's default is here.
     """
 
     cpus: int
@@ -57,6 +59,7 @@ class Cluster:
     nodes: int
     dashboard_url: str | None
     dashboard_host: str = LOOPBACK
+    asks_for_token: bool = True
 
     def gpus_per_trial(self, search: SearchConfig, device: str) -> float:
         """What was asked for, or one where there are GPUs and `device` may be one of them."""
@@ -184,4 +187,5 @@ def _describe(dashboard: str | None, dashboard_host: str = LOOPBACK) -> Cluster:
         nodes=sum(node["Alive"] for node in ray.nodes()),
         dashboard_url=f"http://{dashboard}" if dashboard else None,
         dashboard_host=dashboard_host,
+        asks_for_token=is_token_auth_enabled(),
     )

@@ -8,6 +8,7 @@ and no NaN is in the study; a failed one as failed, which says nothing about its
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -141,39 +142,56 @@ class StudyFile:
     """The study as an SQLite file for optuna-dashboard and importance: a view of the ledger's ended trials.
 
     A file that cannot be read, such as one that a crash left with half of its tables, is made anew; so is one of
-    another space, as Optuna compares only trials of one.
+    another space, as Optuna compares only trials of one. It is opened when it is first needed, and where that fails, as
+    another program keeps it locked, the next time.
     """
 
     def __init__(self, path: Path, space: SearchSpace) -> None:
         _quiet()
         self.space = space
         self.path = path
+
+    @property
+    def study(self) -> optuna.Study:
+        """What the file holds; raises `OSError`."""
+        return self._opened[0]
+
+    @property
+    def known(self) -> dict[str, str]:
+        """The states of its trials, by their ids; raises `OSError`."""
+        return self._opened[1]
+
+    @cached_property
+    def _opened(self) -> tuple[optuna.Study, dict[str, str]]:
         try:
-            self._open(path)
+            return self._open()
         except Exception as error:  # ours, or one of Optuna, SQLAlchemy, Alembic or SQLite
             if "locked" in str(error):  # by someone who looks at it
-                raise OSError(f"{path}: locked by another program") from error
-            path.unlink(missing_ok=True)
+                raise OSError(f"{self.path}: locked by another program") from error
+            self.path.unlink(missing_ok=True)
             with _as_os_error():
-                self._open(path)
+                return self._open()
 
     def bring_up_to(self, trials: Sequence[Trial]) -> None:
-        """Hold these ended trials as they are now: made anew where one went on after it had been written as stopped."""
+        """Hold these ended trials as they are now: made anew where one went on after it had been written as stopped.
+
+        Raises:
+            OSError: it cannot be read or written.
+        """
         if any(self.known.get(trial.trial_id, trial.state.value) != trial.state.value for trial in trials):
             self.path.unlink()
-            with _as_os_error():
-                self._open(self.path)
+            del self._opened
         for trial in trials:
             self.add(trial)
 
-    def _open(self, path: Path) -> None:
+    def _open(self) -> tuple[optuna.Study, dict[str, str]]:
         waits = {"connect_args": {"timeout": LOCKED_FOR}}
-        storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs=waits)
-        self.study = optuna.create_study(storage=storage, study_name=STUDY, direction="maximize", load_if_exists=True)
-        trials = self.study.get_trials(deepcopy=False)
+        storage = optuna.storages.RDBStorage(f"sqlite:///{self.path}", engine_kwargs=waits)
+        study = optuna.create_study(storage=storage, study_name=STUDY, direction="maximize", load_if_exists=True)
+        trials = study.get_trials(deepcopy=False)
         if any(trial.distributions != distributions(self.space) for trial in trials):
             raise ValueError("of another space")
-        self.known = {trial.user_attrs["trial_id"]: trial.user_attrs["state"] for trial in trials}
+        return study, {trial.user_attrs["trial_id"]: trial.user_attrs["state"] for trial in trials}
 
     def add(self, trial: Trial) -> None:
         """Write an ended trial, once however often it is given; raises `OSError`."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from cifar_core.datasets import TrainingData
-from tune_experiments.access import LOOPBACK, token_is_asked_for
+from tune_experiments.access import LOOPBACK
 from tune_experiments.config import Plan
 from tune_experiments.experiment import Experiment, best_first
 from tune_experiments.ledger import Trial, TrialState
@@ -30,7 +30,7 @@ def describe_start(experiment: Experiment, plan: Plan, data: TrainingData, clust
     peaks = search.peak_epoch_range or default_peak_range(train.epochs)
     levels = ", ".join(map(str, plan.rungs))
     stopping = f"{search.scheduler}, rungs after epochs {levels}, each keeping about 1 in {search.reduction_factor:g}"
-    dashboard = f"{cluster.dashboard_url}, which asks for {_token()}" if cluster.dashboard_url else "off"
+    dashboard = f"{cluster.dashboard_url}, which asks for {_token(cluster)}" if cluster.dashboard_url else "off"
     if cluster.dashboard_host != LOOPBACK:
         dashboard += f", open on {cluster.dashboard_host}: whoever has the token can run code here; not encrypted"
     rows = {
@@ -89,9 +89,9 @@ FILES = {
 }
 
 
-def _token() -> str:
+def _token(cluster: Cluster) -> str:
     """What lets one in to Ray's dashboard, and how to get it, in a virtual environment that is not activated, too."""
-    if not token_is_asked_for():
+    if not cluster.asks_for_token:
         return "no token"
     kept = (
         "RAY_AUTH_TOKEN"

@@ -35,7 +35,7 @@ def seconds_left(
         (trial for trial in trials if not trial.ended), key=lambda trial: trial.trial_id not in under_way
     )
     durations = []
-    for trial in sorted(remaining, key=lambda trial: trial.trial_id not in under_way):
+    for trial in remaining:
         behind = len(trial.epochs)
         more = to_come[behind] if trial.stopped_at is None else epochs - behind  # it runs to the end for the audit
         durations.append(more * epoch_seconds - min(epoch_seconds, under_way.get(trial.trial_id, 0.0)))

@@ -100,9 +100,13 @@ class StateSearcher(Searcher):
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is text
-        """The next trial's config, under our own trial id; none for now while a running one may be given back."""
+        """The next trial's config, under our own trial id.
+
+        None for now while all slots are taken, a node that has joined is about to answer, or a running trial may be
+        given back.
+        """
         try:
-            if len(self.running) >= self.nodes.slots():
+            if len(self.running) >= self.nodes.slots() or self.nodes.is_asking():
                 return None
             trial = self.state.next_trial()
         except OSError as error:
@@ -127,17 +131,10 @@ class StateSearcher(Searcher):
 
 
 class Restarts(tune.Callback):
-    """Says in one line that a worker died, in place of Tune's traceback, and where the trial may go on."""
-
-    def __init__(self, site: Site) -> None:
-        self.site = site
-
-    def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
-        return tune.Callback, ()
+    """Says in one line that a worker died, in place of Tune's traceback."""
 
     def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        """Tune is about to start the trial again; nodes have come and gone since it was made."""
-        trial.update_resources(placement(self.site.plan.search, self.site.nodes.closed()))
+        """Tune is about to start the trial again."""
         tqdm.write(f"{trial.config['trial_id']}: its worker died; starting again from its checkpoint", file=sys.stderr)
 
 
@@ -166,11 +163,11 @@ class Slots(tune.Callback):
 class StateScheduler(FIFOScheduler):
     """Gives each result to the state, and stops the trial when the state says that it has ended."""
 
-    def __init__(self, state: TrialSource, on_report: OnReport, max_failures: int) -> None:
+    def __init__(self, site: Site, state: TrialSource, on_report: OnReport) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.site = site
         self.state = state
         self.on_report = on_report
-        self.max_failures = max_failures
         self.deaths: Counter[str] = Counter()  # of a trial's workers
 
     def __reduce__(self) -> tuple[type[FIFOScheduler], tuple[()]]:
@@ -200,13 +197,16 @@ class StateScheduler(FIFOScheduler):
         return self.state.report(trial_id, EpochMetrics.of(result), result["worker"])
 
     def on_trial_error(self, tune_controller: TuneController, trial: TuneTrial) -> None:
-        """Record that a trial's workers died too often.
+        """Record that a trial's workers died too often, or say where it may go on.
 
         Tune also gives up where a worker dies before its first step, however often that may still happen. Then
         nothing is recorded, and `StateSearcher` gives the trial back.
         """
+        if trial.status == TuneTrial.ERROR:  # Tune is about to queue it again, under what it wants by then
+            trial.update_resources(placement(self.site.plan.search, self.site.nodes.closed()))
+            return
         self.deaths[trial.config["trial_id"]] += trial.run_metadata.num_failures
-        if self.deaths[trial.config["trial_id"]] <= self.max_failures:
+        if self.deaths[trial.config["trial_id"]] <= self.site.plan.search.max_failures:
             return
         reason = "its worker died more often than max_failures"
         if "low on memory" in str(trial.get_pickled_error()):  # Ray has no type for an actor that it killed for this
@@ -240,7 +240,7 @@ def run_trials(site: Site, state: TrialSource, on_report: OnReport, on_slots: On
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=StateSearcher(state, site.nodes),
-            scheduler=StateScheduler(state, on_report, search.max_failures),
+            scheduler=StateScheduler(site, state, on_report),
             num_samples=-1,  # until the searcher says that it has finished
             max_concurrent_trials=site.nodes.slots(),  # that are being started; how many run: see StateSearcher
             time_budget_s=seconds,
@@ -255,7 +255,7 @@ def run_trials(site: Site, state: TrialSource, on_report: OnReport, on_slots: On
             callbacks=[
                 *(JsonLoggerCallback(), CSVLoggerCallback()),  # the trials write TensorBoard's files
                 *(Forwarder(logger, experiment, state, plan.train.seed) for logger in site.loggers),
-                *(Restarts(site), Slots(on_slots)),
+                *(Restarts(), Slots(on_slots)),
             ],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # trials write their own
             failure_config=tune.FailureConfig(max_failures=search.max_failures),

@@ -9,10 +9,11 @@ from safetensors.torch import save_file
 from cifar_core import checkpoint, classify
 from cifar_core.datasets import load_test_data, load_training_data
 from cifar_core.errors import UserError
-from cifar_core.export import load_classifier, read_image
+from cifar_core.export import export_checkpoint, load_classifier, read_image
 from cifar_core.predictions import predict
 from cifar_core.run_folder import RunFolder
 from cifar_core.train import Trainer
+from tests.cifar_core.tiny import trained
 
 
 @pytest.fixture
@@ -32,6 +33,16 @@ def test_the_exported_network_answers_as_the_trained_one(finished_run: Path) -> 
     classifier = load_classifier(folder.model)
     assert classifier.class_names == test.class_names
     np.testing.assert_allclose(classifier.probabilities(test.images), trained, atol=1e-5)
+
+
+def test_a_network_that_is_scored_with_mirror_images_classifies_with_them(tmp_path: Path) -> None:
+    trainer = trained(1, test_time_flip=True)
+    checkpoint.save(trainer, tmp_path / "checkpoint.pt")
+    export_checkpoint(tmp_path / "checkpoint.pt", tmp_path / "model.safetensors")
+    answers = load_classifier(tmp_path / "model.safetensors").probabilities(trainer.data.val.images)
+    scored, plain = (predict(model, trainer.data.val, trainer.compute) for model in (trainer.scored, trainer.model))
+    np.testing.assert_allclose(answers, scored.probabilities, atol=1e-5)
+    assert np.abs(answers - plain.probabilities).max() > 1e-3
 
 
 def test_an_image_file_gets_every_class_with_its_probability(finished_run: Path, image_file: Path) -> None:

@@ -1,6 +1,7 @@
 """A cluster whose nodes come and go, with GPUs in name only; one sees another folder where experiments are kept."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -8,14 +9,18 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import ray
+import torch
 from moto.server import ThreadedMotoServer
 from ray.cluster_utils import Cluster
-from ray.util import placement_group_table
+from ray.util import placement_group_table, remove_placement_group
+from ray.util.placement_group import PlacementGroup
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from cifar_core.config import TrainConfig
 from cifar_core.device import resolve_compute
@@ -28,6 +33,7 @@ from tune_experiments.config import SearchConfig
 from tune_experiments.ledger import Ledger, Trial, TrialState
 from tune_experiments.nodes import common_precision, nodes_for_trials, require_shared_folder
 from tune_experiments.runtime import ENVIRONMENT
+from tune_experiments.tuning import placement
 
 ANYWHERE = SearchConfig(gpus_per_trial=0)
 SECOND_ONLY = SearchConfig(gpus_per_trial=0, cpus_per_trial=3)
@@ -101,8 +107,12 @@ class Running:
         self.most: Counter[str] = Counter()  # trials at a time, by the id of their node
         self.most_in_all = 0
 
-    def wait_for(self, happened: Callable[[], object]) -> None:
+    def wait_for(self, happened: Callable[[], object], seconds: float = 200.0) -> None:
+        deadline = time.monotonic() + seconds
         while not happened():
+            if time.monotonic() > deadline:
+                self.driver.kill()
+                self.driver.wait()
             assert self.driver.poll() is None, self.log.read_text()
             self.look()
             time.sleep(0.3)
@@ -120,9 +130,9 @@ class Running:
         self.most_in_all = max(self.most_in_all, now.total())
 
 
-def pids(trial: Trial) -> set[int]:
-    """The processes that reported the trial's epochs."""
-    return {int(worker.rpartition(":")[2]) for worker in trial.workers}
+def pids(trial: Trial) -> list[int]:
+    """The process that reported each of the trial's epochs."""
+    return [int(worker.rpartition(":")[2]) for worker in trial.workers]
 
 
 def test_a_search_in_a_folder_that_a_node_does_not_see_is_refused_in_one_line(two_nodes: Nodes) -> None:
@@ -167,15 +177,52 @@ def test_halves_of_gpus_on_all_nodes_without_a_disk_that_they_share(
     def trained_on(node: "subprocess.Popen[bytes]") -> list[str]:
         there = set(trial_workers(node.pid))
         trials = [trial for ledger in cache.rglob("ledger.jsonl") for trial in Ledger(ledger).trials.values()]
-        return [trial.trial_id for trial in trials if pids(trial) & there]
+        return [trial.trial_id for trial in trials if there.intersection(pids(trial))]
 
-    search.wait_for(lambda: trained_on(two_nodes.second) and search.most_in_all == 4)
-    kept = trained_on(two_nodes.second)[0]
-    search.driver.send_signal(signal.SIGINT)
-    assert search.wait() == 130, search.log.read_text()
+    search.wait_for(lambda: "trials at a time" in search.log.read_text())
+    no_torch = start_node(two_nodes.address, cpus=2, without=Path(torch.__file__).parent)
+    try:
+        search.wait_for(lambda: trained_on(two_nodes.second) and search.most_in_all == 4)
+        search.wait_for(lambda: re.search(r"node .* cannot train \(.*\): it gets no trials", search.log.read_text()))
+        kept = trained_on(two_nodes.second)[0]
+        search.driver.send_signal(signal.SIGINT)
+        assert search.wait() == 130, search.log.read_text()
+    finally:
+        lose(no_torch)
     assert "5 CPUs and 2 GPUs on 2 node(s): 4 trials at a time" in search.log.read_text()
     assert sorted(search.most.values()) == [2, 2] and search.most_in_all == 4
     assert f"checkpoints/{kept}.pt" in objects(server)
+
+
+def test_a_trial_gets_its_share_of_one_gpu_and_as_many_fit_as_there_is_room_for(two_nodes: Nodes) -> None:
+    search = SearchConfig(gpus_per_trial=0.3)
+    two_gpus = start_node(two_nodes.address, cpus=7, gpus=2)
+    groups = []
+    try:
+        deadline = time.monotonic() + 60
+        while (node := max(nodes_for_trials(search), key=lambda node: node.room)).room < 6:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        others = [other["NodeID"] for other in ray.nodes() if other["NodeID"] != node.node_id]
+        groups = [placement(search, others)() for _ in range(node.room + 1)]
+        while len(made := [group for group in groups if state_of(group) == "CREATED"]) < node.room:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        one = ray.remote(num_cpus=1, num_gpus=0.3)(ray.get_gpu_ids)
+        gpus = [
+            ray.get(one.options(scheduling_strategy=PlacementGroupSchedulingStrategy(group)).remote())
+            for group in made
+        ]
+        assert Counter(map(tuple, gpus)) == {(0,): 3, (1,): 3}
+        assert [state_of(group) for group in groups].count("CREATED") == node.room == 6
+    finally:
+        for group in groups:
+            remove_placement_group(group)
+        lose(two_gpus)
+
+
+def state_of(group: PlacementGroup) -> str:
+    return str(placement_group_table(group)["state"])
 
 
 def test_nodes_that_join_are_used_where_they_see_the_folder_and_one_that_is_lost_costs_little(
@@ -190,11 +237,14 @@ def test_nodes_that_join_are_used_where_they_see_the_folder_and_one_that_is_lost
     def under_way_on(node: "subprocess.Popen[bytes]") -> list[Trial]:
         trials = Ledger(ledger).trials.values() if ledger.exists() else []
         there = set(trial_workers(node.pid))
-        return [trial for trial in trials if not trial.ended and pids(trial) & there]
+        return [trial for trial in trials if not trial.ended and there.intersection(pids(trial))]
 
     def three_at_a_time() -> bool:
         running = [trial for trial in Ledger(ledger).trials.values() if trial.state is TrialState.RUNNING]
         return len(running) == 3 and bool(under_way_on(third)) and bool(under_way_on(two_nodes.second))
+
+    def workers_of(trial_id: str) -> int:
+        return len(set(Ledger(ledger).trials[trial_id].workers))
 
     def blind_is_refused() -> bool:
         on_blind.update(trial_workers(blind.pid))
@@ -209,7 +259,10 @@ def test_nodes_that_join_are_used_where_they_see_the_folder_and_one_that_is_lost
         search.wait_for(three_at_a_time)
         lost = under_way_on(two_nodes.second)[0].trial_id
         lose(two_nodes.second)
-        search.wait_for(lambda: blind_is_refused() and len(set(Ledger(ledger).trials[lost].workers)) > 1)
+        search.wait_for(lambda: blind_is_refused() and workers_of(lost) > 1)
+        with suppress(ProcessLookupError):
+            os.kill(pids(Ledger(ledger).trials[lost])[-1], signal.SIGKILL)  # a second time, as max_failures allows
+        search.wait_for(lambda: Ledger(ledger).trials[lost].ended or workers_of(lost) > 2)
         search.driver.send_signal(signal.SIGINT)
         assert search.wait() == 130, search.log.read_text()
     finally:

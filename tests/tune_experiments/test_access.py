@@ -1,5 +1,6 @@
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,27 @@ def test_a_token_that_is_there_stays(home: Path) -> None:
     (home / ".ray/auth_token").write_text("a cluster's")
     ensure_token_file()
     assert (home / ".ray/auth_token").read_text() == "a cluster's"
+
+
+@pytest.mark.parametrize("variable", [None, "RAY_AUTH_TOKEN_PATH"])
+@pytest.mark.parametrize(
+    ("file", "folder", "told"),
+    [(0o600, 0o755, False), (0o644, 0o700, False), (0o644, 0o755, True), (0o640, 0o750, True), (0o640, 0o701, False)],
+)
+def test_a_line_where_others_can_read_the_token(
+    home: Path, file: int, folder: int, told: bool, variable: str | None, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    token = home / ("elsewhere/token" if variable else ".ray/auth_token")
+    if variable:
+        monkeypatch.setenv(variable, str(token))
+    token.parent.mkdir()
+    token.write_text("a cluster's")
+    for path, mode in ((home, 0o755), (token.parent, folder), (token, file)):
+        path.chmod(mode)
+    ensure_token_file()
+    line = f"{token}: other users can read it, and with it run code here; chmod 600 {token}\n"
+    assert capsys.readouterr().err == (line if told else "")
+    assert token.read_text() == "a cluster's"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
-import re
+import os
 import shlex
+import stat
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -87,13 +90,62 @@ def test_the_rayjob_asks_for_the_token() -> None:
     assert read("rayjob.yaml")["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
 
 
-def test_the_commands_are_ones_that_the_search_takes() -> None:
-    shell = shlex.split(read("rayjob.yaml")["spec"]["entrypoint"])[2]
-    common, first, second = re.fullmatch(r'search="(.*)";\s+\$search (.*) \|\| \$search (.*)', shell).groups()  # type: ignore[union-attr]
-    assert common.startswith("python -m tune_experiments.search --")
-    for flags in (first, second):
-        given = vars(build_parser().parse([*common.split()[3:], *flags.split()]))
-        assert given["address"] == "auto" and given["storage"] == "s3://BUCKET/searches"
+class Entrypoint:
+    """The RayJob's command with a folder as its bucket; its searches only write down their flags, its sleeps nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        shell, script, storage, *self.flags = shlex.split(read("rayjob.yaml")["spec"]["entrypoint"])
+        in_image = Path("/home/ray/cifar-search")  # where the Dockerfile copies the checkout to
+        assert f"COPY --chown=ray . {in_image}" in (FILES / "Dockerfile").read_text()
+        self.command = [shell, str(FILES.parents[1] / Path(script).relative_to(in_image))]
+        assert storage == "s3://BUCKET/searches"
+        self.bucket, self.log, self.codes, programs = (folder / name for name in ("bucket", "log", "codes", "bin"))
+        python = f"""
+            [ "$1" = -c ] && exec {sys.executable} "$@"
+            echo "$@" >> {self.log}
+            code=$(head -n 1 {self.codes}) && sed -i 1d {self.codes} && exit $code
+        """
+        programs.mkdir()
+        for name, text in (("python", python), ("sleep", "")):
+            (programs / name).write_text(f"#!/bin/sh\n{text}")
+            (programs / name).chmod(stat.S_IRWXU)
+        self.environment = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}"}
+
+    def run(self, *codes: int) -> tuple[int, list[dict[str, Any]]]:
+        """Its exit code and what each search was asked for, of which one after another ends with one of the codes."""
+        self.log.write_text("")
+        self.codes.write_text("".join(f"{code}\n" for code in codes))
+        arguments = [f"file://{self.bucket}", *self.flags]
+        done = subprocess.run([*self.command, *arguments], env=self.environment, cwd=FILES.parents[1], timeout=200)
+        asked = [shlex.split(line) for line in self.log.read_text().splitlines()]
+        assert all(words[:2] == ["-m", "tune_experiments.search"] for words in asked)
+        given = [vars(build_parser().parse(words[2:])) for words in asked]
+        assert all((flags["address"], flags["storage"]) == ("auto", f"file://{self.bucket}") for flags in given)
+        return done.returncode, given
+
+
+def test_the_rayjob_begins_a_search_and_goes_on_with_one_that_has_a_plan(tmp_path: Path) -> None:
+    job = Entrypoint(tmp_path)
+    code, (first,) = job.run(1)
+    assert code == 1 and (first["preset"], first["name"], first["resume"]) == ("cifar10", "cifar10", None)
+    plan = job.bucket / "cifar10/search.yaml"
+    plan.parent.mkdir(parents=True)
+    plan.write_text("written")
+    code, (second,) = job.run(0)
+    assert code == 0 and (second["preset"], second["name"], second["resume"]) == (None, None, "cifar10")
+
+
+def test_the_rayjob_waits_while_it_is_refused_but_not_for_ever(tmp_path: Path) -> None:
+    job = Entrypoint(tmp_path)
+    assert [len(flags) for _, flags in [job.run(2, 2, 0)]] == [3]
+    code, flags = job.run(*[2] * 9)
+    assert code == 2 and len(flags) == 6
+
+
+def test_an_image_has_nothing_that_machines_do_not_get() -> None:
+    ignored = (FILES.parents[1] / ".dockerignore").read_text().splitlines()
+    for name in LAUNCHED:
+        assert set(read(name)["rsync_exclude"]) <= set(ignored)
 
 
 def test_images_have_the_ray_that_the_tests_ran_with() -> None:

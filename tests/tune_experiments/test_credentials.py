@@ -3,10 +3,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cifar_core.config import RangeTestConfig, TrainConfig
 from tune_experiments.config import Plan, SearchConfig
-from tune_experiments.credentials import credentials_to_environment, without_secrets
+from tune_experiments.credentials import credentials_to_environment, holds_secret, without_secrets
 from tune_experiments.experiment import Experiment
 
 
@@ -17,12 +18,31 @@ from tune_experiments.experiment import Experiment
         ("no route to postgresql://ann:hunter2@host/db at all", "no route to postgresql://***@host/db at all"),
         ("mysql://host/db?password=hunter2&charset=utf8", "mysql://host/db?password=***&charset=utf8"),
         ("s3://host/bucket?endpoint_override=127.0.0.1:9", "s3://host/bucket?endpoint_override=127.0.0.1:9"),
+        ("s3://AKIA:a/b+c@bucket/x", "s3://***@bucket/x"),
+        ("hdfs://host:8020/of/ann@work", "hdfs://host:8020/of/ann@work"),
+        ("host=db passwd=hunter2 pwd=hunter2 sig=hunter2", "host=db passwd=*** pwd=*** sig=***"),
         ("--num-samples", "--num-samples"),
         ("sqlite:////home/ann@work/mlflow.db", "sqlite:////home/ann@work/mlflow.db"),
     ],
 )
 def test_secrets_are_left_out_and_nothing_else(text: str, shown: str) -> None:
     assert without_secrets(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("s3://AKIA:hunter2@bucket/x", True),
+        ("s3://AKIA:hun/ter2@bucket/x", True),
+        ("gs://bucket/x?access_token=hunter2", True),
+        ("gs://bucket/x?passwd=hunter2", True),
+        ("abfs://container@account.dfs.core.windows.net/x", False),
+        ("hdfs://ann@host:8020/of/ann@work", False),
+        ("s3://bucket/x?endpoint_override=http://127.0.0.1:9&scheme=http", False),
+    ],
+)
+def test_a_password_or_an_option_of_such_a_name_is_a_secret(uri: str, expected: bool) -> None:
+    assert holds_secret(uri) == expected
 
 
 def test_a_servers_credentials_go_where_mlflow_looks_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,8 +55,9 @@ def test_a_servers_credentials_go_where_mlflow_looks_for_them(monkeypatch: pytes
 
 
 def test_the_plan_file_has_the_command_without_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["search.py", "--mlflow", "https://ann:hunter2@host", "--seed", "1"])
+    command = ["search.py", "--mlflow", "https://ann:hunter2@host", "--mlflow=x://host?PWD=hunter2", "--seed", "1"]
+    monkeypatch.setattr(sys, "argv", command)
     experiment = Experiment(tmp_path)
     experiment.write_plan(Plan(TrainConfig(), SearchConfig(), RangeTestConfig()), "fingerprint")
     text = experiment.plan_file.read_text()
-    assert "hunter2" not in text and "https://***@host" in text and "--seed" in text
+    assert yaml.safe_load(text)["command"] == ["search.py", "--mlflow", "***", "--mlflow=***", "--seed", "1"]

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from ray import tune
 
-from tests.tune_experiments.made_up import EPOCHS, PROPOSERS, made_up_epoch, made_up_state
+from tests.tune_experiments.made_up import EPOCHS, PROPOSERS, made_up_epoch, made_up_state, run_one_at_a_time
 from tune_experiments.experiment import Experiment
-from tune_experiments.forwarder import Forwarder, search_id
-from tune_experiments.ledger import Ledger, Trial
+from tune_experiments.forwarder import Forwarder, catch_up, search_id
+from tune_experiments.ledger import Ledger, Trial, TrialState
 from tune_experiments.loggers import Destinations
 from tune_experiments.search_state import SearchState
 
@@ -33,7 +33,7 @@ def state(experiment: Experiment) -> SearchState:
 
 
 def forwarder(experiment: Experiment, state: SearchState) -> Forwarder:
-    (logger,) = Destinations(mlflow="").connect(experiment)
+    (logger,) = Destinations(mlflow="").open_files(experiment)
     return Forwarder(logger, experiment, state, seed=7)
 
 
@@ -86,6 +86,11 @@ def test_a_run_for_each_trial_with_each_epoch_as_a_step(experiment: Experiment, 
     assert run.data.tags["search"] == search_id(experiment.ledger)
     assert run.data.metrics["val_accuracy"] == trial.epochs[-1].val_accuracy
     assert (run.info.status, steps(experiment, "00000")) == ("FINISHED", list(range(1, EPOCHS + 1)))
+    moments = [
+        {point.timestamp for point in client(experiment).get_metric_history(run.info.run_id, name) if point.step == 1}
+        for name in run.data.metrics
+    ]
+    assert len(moments) > 8 and moments == [moments[0]] * len(moments)  # of an epoch there is all or nothing
 
 
 def test_a_resumed_search_goes_on_with_its_runs(experiment: Experiment, state: SearchState) -> None:
@@ -112,6 +117,24 @@ def test_a_resumed_search_goes_on_with_its_runs(experiment: Experiment, state: S
     assert steps(experiment, "00001") == list(range(1, len(trial.epochs) + 1))
 
 
+def test_a_search_that_has_ended_is_logged_as_a_whole_and_once(experiment: Experiment, state: SearchState) -> None:
+    trials = run_one_at_a_time(state)
+    (logger,) = Destinations(mlflow="").open_files(experiment)
+    for _ in range(2):
+        catch_up([logger], experiment, state, seed=7)
+    ends = {trial.trial_id: "FAILED" if trial.state is TrialState.FAILED else "FINISHED" for trial in trials}
+    assert {name: run.info.status for name, run in runs(experiment).items()} == ends and len(ends) == 4
+    for trial in trials:
+        assert steps(experiment, trial.trial_id) == list(range(1, len(trial.epochs) + 1))
+
+
+def test_where_nothing_ran_there_is_nothing_to_log_or_say(
+    experiment: Experiment, state: SearchState, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forwarder(experiment, state).on_experiment_end([])
+    assert capsys.readouterr().err == ""
+
+
 def test_an_epoch_that_comes_twice_is_logged_once_and_an_error_is_a_failure(
     experiment: Experiment, state: SearchState
 ) -> None:
@@ -135,6 +158,8 @@ def test_a_logger_that_fails_says_so_in_one_line_and_the_search_goes_on(
     trial = start(callback, state)
     train(callback, state, trial, EPOCHS)
     callback.on_experiment_end([])
+    train(callback, state, start(callback, state), 1)
+    assert callback.todo.empty()  # nobody takes anything away
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("MLflow: ") and line.endswith("; nothing more is logged there, the search goes on")
     assert trial.ended

@@ -2,11 +2,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from cifar_core.config import RangeTestConfig, TrainConfig
 from cifar_core.device import resolve_compute
 from tune_experiments.config import Plan, SearchConfig
-from tune_experiments.nodes import common_precision, room, write_beside
+from tune_experiments.nodes import common_precision, room, unfit, write_beside
 from tune_experiments.run import on_cluster
 from tune_experiments.runtime import Cluster
 
@@ -52,6 +53,15 @@ def test_a_folder_without_the_marker_is_another_one(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="wants a folder that takes no files even from root")
 def test_a_folder_that_takes_no_files_cannot_be_used() -> None:
     assert write_beside(Path("/proc/self")).startswith("cannot use (")
+
+
+def test_a_node_is_fit_where_it_computes_as_planned_and_uses_the_folder(tmp_path: Path) -> None:
+    here = TrainConfig(device="cpu")
+    elsewhere = TrainConfig(device="cuda" if torch.backends.mps.is_available() else "mps")
+    (tmp_path / "marker").touch()
+    assert [unfit(here, marker) for marker in (None, tmp_path / "marker")] == ["", ""]
+    assert unfit(here, tmp_path / "gone") == f"does not see {tmp_path}"
+    assert unfit(elsewhere, None).startswith(f"cannot train (device is {elsewhere.device}, but torch finds none here")
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])

@@ -15,8 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from cifar_core.config import TrainConfig
-from cifar_core.errors import one_line_errors
-from cifar_core.options import Parser, add_options, from_mapping
+from cifar_core.errors import UserError, one_line_errors
+from cifar_core.options import Parser, add_options, from_mapping, nearest
 from tests.benchmarks.speed.augmentation import augmentation_rows
 from tests.benchmarks.speed.driver import driver_rows
 from tests.benchmarks.speed.gpu import gpu_rows
@@ -34,6 +34,8 @@ def main(arguments: list[str]) -> None:
         chosen, rounds, output, seeds = (given.pop(name) for name in ("groups", "rounds", "json", "seeds"))
         del given["debug"]
         config = from_mapping(TrainConfig, given, "command line")
+        for group in set(chosen) - set(GROUPS):
+            raise UserError(f"unknown group {group}{nearest(group, GROUPS)}; there are {', '.join(GROUPS)}")
     measure: dict[str, Callable[[], list[Row]]] = {
         "training": lambda: training_rows(rounds),
         "augmentation": lambda: augmentation_rows(rounds),
@@ -55,7 +57,7 @@ def main(arguments: list[str]) -> None:
 
 def _parser() -> Parser:
     parser = Parser(description=__doc__)
-    parser.add_argument("groups", nargs="*", metavar="GROUP", choices=[*GROUPS, []], help=", ".join(GROUPS))
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=", ".join(GROUPS))
     parser.add_argument("--rounds", type=int, default=3, help="of each measurement (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=10, help="of the GPU's accuracy (default: %(default)s)")
     parser.add_argument("--json", type=Path, default=Path("speed.json"), help="(default: %(default)s)")

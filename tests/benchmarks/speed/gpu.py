@@ -3,13 +3,9 @@ r"""The full recipe on a GPU. Each row is measured where there is one, and keeps
 python -m tests.benchmarks.speed gpu --dataset cifar10 --data-dir DIR --seeds 10
 """
 
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 
 import numpy as np
 import torch
@@ -19,15 +15,18 @@ from cifar_core.config import TrainConfig
 from cifar_core.datasets import TrainingData, load_training_data
 from cifar_core.train import Trainer, fit, train_epoch
 from tests.benchmarks.speed.rows import Row, spread
+from tests.benchmarks.speed.search import search
+from tests.benchmarks.speed.sharing import EPOCHS, in_one_process, in_processes
 from tests.benchmarks.speed.training import flops_per_image, matmul_peak
 
 AT_A_TIME = (1, 2, 3, 4)  # trials on one GPU
-SHARING_EPOCHS = 4
+SEARCH = ["--num-samples", "12", "--scheduler", "none", "--max-lr-range", "0.01", "0.1", "--confirm-top", "0"]
 NAMES = {
     "recipe": ("the full recipe, 24 epochs with 24 evaluations, warm", "≤ 8 s, ≥ 37 % of the bf16 peak"),
     "compiled": ("the same with torch.compile", "what pays is the default"),
     "precision": ("accuracy in bf16 against fp32, seed by seed", "equal within noise, ≥ 10 seeds"),
     "augmentation": ("augmentation's share of a training epoch", "< 5 %"),
+    "search": ("useful share of a search of 12 full recipes on a GPU", "≥ 0.90"),
     "sharing": ("several trials at a time on one GPU, against one", "the default is the best"),
 }
 
@@ -42,7 +41,8 @@ def gpu_rows(config: TrainConfig, seeds: int, rounds: int) -> list[Row]:
         _compiled(config, data),
         _precision(config, data, seeds),
         _augmentation(config, data, rounds),
-        _sharing(config, rounds),
+        _search(config, rounds),
+        _sharing(config, data, rounds),
     ]
 
 
@@ -115,44 +115,25 @@ def _epoch_seconds(config: TrainConfig, data: TrainingData) -> float:
     return time.perf_counter() - start
 
 
-def _sharing(config: TrainConfig, rounds: int) -> Row:
-    """Images a second of processes that train at the same time, each timed over what all of them do together."""
-    speeds = {number: [_together(number, config) for _ in range(rounds)] for number in AT_A_TIME}
-    alone = mean(speeds[1])
-    text = ", ".join(f"{number}: {mean(values) / alone:.2f}×" for number, values in speeds.items())
-    return _row(
-        "sharing", f"{text} the throughput of one ({alone:,.0f} images/s)", {str(k): v for k, v in speeds.items()}
+def _sharing(config: TrainConfig, data: TrainingData, rounds: int) -> Row:
+    config = replace(config, epochs=max(config.epochs, EPOCHS + 1))
+    speeds: dict[str, list[list[float]]] = {
+        "processes": [[in_processes(number, config, len(data.train)) for _ in range(rounds)] for number in AT_A_TIME],
+        "threads of one": [[in_one_process(number, config, data) for _ in range(rounds)] for number in AT_A_TIME],
+    }
+    alone = median(speeds["processes"][0])
+    text = "; ".join(
+        f"{kind}: "
+        + ", ".join(f"{number}: {median(values) / alone:.2f}×" for number, values in zip(AT_A_TIME, each, strict=True))
+        for kind, each in speeds.items()
     )
+    return _row("sharing", f"{text} the throughput of one process ({alone:,.0f} images/s)", dict(speeds))
 
 
-def _together(number: int, config: TrainConfig) -> float:
-    """All warm up, then train `SHARING_EPOCHS` epochs at a common start."""
-    flags = [f"--{name.replace('_', '-')}={value}" for name, value in _flags(config)]
-    command = [sys.executable, "-m", "tests.benchmarks.speed.gpu_trial", *flags]
-    with _running([command] * number) as trials:
-        for trial in trials:
-            assert trial.stdout and trial.stdout.readline() == "ready\n"
-        start = time.perf_counter()
-        for trial in trials:
-            trial.communicate("go\n")
-        return number * SHARING_EPOCHS * (config.train_size or 45_000) / (time.perf_counter() - start)
-
-
-def _flags(config: TrainConfig) -> list[tuple[str, object]]:
-    names = ("dataset", "data_dir", "train_size", "val_size", "width", "batch_size", "device")
-    return [(name, value) for name in names if (value := getattr(config, name)) is not None]
-
-
-@contextmanager
-def _running(commands: list[list[str]]) -> "Iterator[list[subprocess.Popen[str]]]":
-    pipe = subprocess.PIPE
-    processes = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for command in commands]
-    try:
-        yield processes
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
+def _search(config: TrainConfig, rounds: int) -> Row:
+    data = ["--dataset", config.dataset, "--data-dir", str(config.data_dir)]
+    searched = [search("--preset", "cifar10", *data, *SEARCH) for _ in range(rounds)]
+    return _row("search", spread([one.useful_share for one in searched]), {"gaps": [one.gaps for one in searched]})
 
 
 def _row(name: str, measured: str, figures: dict[str, object]) -> Row:
