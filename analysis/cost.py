@@ -11,6 +11,7 @@ from tune_experiments.records import STATE_ORDER
 
 SPENT = ["epochs", "trial_seconds", "gpu_seconds"]
 PER_TRIAL = ["epochs_per_trial", "seconds_per_trial", "gpu_seconds_per_trial"]
+PAUSE = 10.0  # seconds between two epochs of a trial that has its slot throughout, at most
 SLOT_COLUMNS = ["trial_id", "state", "host", "slot", "start", "end"]
 
 
@@ -32,16 +33,18 @@ def cost_by_state(experiment: Experiment) -> pd.DataFrame:
 
 
 def slot_timeline(experiment: Experiment) -> pd.DataFrame:
-    """When which trial ran where: one row per trial and worker that had it, in order of start.
+    """When which trial ran where: one row per stretch that a worker spent on a trial, in order of start.
 
     Columns: `trial_id`, `state` (the trial's), `host`, `slot` (from 0, over all hosts: the first free one of its
-    host), `start` and `end` (seconds since the first epoch began). A trial that moved to another worker has two rows.
+    host), `start` and `end` (seconds since the first epoch began). A trial that moved to another worker, or went on
+    after a pause, has a row for each stretch.
     """
     epochs = experiment.epochs
     begin = epochs["finished_at"] - epochs["seconds"]
+    placed = epochs.assign(start=begin - begin.min(), end=epochs["finished_at"] - begin.min())
     runs = (
-        epochs.assign(start=begin - begin.min(), end=epochs["finished_at"] - begin.min())
-        .groupby(["trial_id", "worker"], as_index=False)
+        placed.assign(stretch=_stretches(placed))
+        .groupby(["trial_id", "worker", "stretch"], as_index=False)
         .agg(start=("start", "min"), end=("end", "max"))
         .merge(experiment.trials[["trial_id", "state"]], on="trial_id")
         .sort_values(["start", "trial_id"], kind="stable", ignore_index=True)
@@ -49,6 +52,13 @@ def slot_timeline(experiment: Experiment) -> pd.DataFrame:
     runs["host"] = runs["worker"].str.rsplit(":", n=1).str[0]
     runs["slot"] = _slots(runs)
     return runs[SLOT_COLUMNS]
+
+
+def _stretches(epochs: pd.DataFrame) -> "pd.Series[int]":
+    """A number for each epoch, another one after a pause in its trial in which others may have had its slot."""
+    in_order = epochs.sort_values(["trial_id", "end"], kind="stable")
+    pause = in_order["start"] - in_order.groupby("trial_id")["end"].shift()
+    return (pause > PAUSE).astype(int).groupby(in_order["trial_id"]).cumsum()
 
 
 def _slots(runs: pd.DataFrame) -> "pd.Series[int]":

@@ -39,6 +39,18 @@ def test_a_trial_that_moved_to_another_worker_has_two_runs() -> None:
     assert (slot_timeline(experiment)["trial_id"] == "00000").sum() == 2
 
 
+def test_a_trial_that_went_on_after_a_pause_does_not_fill_the_pause() -> None:
+    """A stopped trial that gets a second chance on the worker that it had, where others ran meanwhile."""
+    experiment = four_trials()
+    slots = slot_timeline(experiment)["slot"].max()
+    of_first = experiment.epochs["trial_id"] == "00000"
+    experiment.epochs.loc[of_first & (experiment.epochs["epoch"] > 2), "finished_at"] += 100
+    timeline = slot_timeline(experiment)
+    first = timeline[timeline["trial_id"] == "00000"]
+    assert (first["end"] - first["start"]).tolist() == [12, 12]
+    assert timeline["slot"].max() == slots
+
+
 def test_idle_time_counts() -> None:
     timeline = pd.DataFrame({"start": [0.0, 6.0], "end": [2.0, 8.0], "slot": [0, 0]})
     assert utilisation(timeline) == 0.5
