@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import nn
@@ -28,7 +28,7 @@ from tests.benchmarks.speed.baseline import WORKERS, BaselineRun
 from tests.benchmarks.speed.rows import Row, spread
 from tune_experiments.runtime import ENVIRONMENT
 
-Kind = Literal["ours", "baseline"]
+Kind = Literal["ours", "compiled", "baseline"]
 BATCH, LARGE_BATCH = 128, 512
 WIDTHS = {0.125: 3000, 1.0: 384}  # and the images of a measured epoch
 GOALS = {0.125: "≥ 3×", 1.0: "≥ 2×"}
@@ -46,7 +46,7 @@ def training_rows(rounds: int) -> list[Row]:
     """Both widths against the baseline, then how two cores are used best."""
     peaks = {name: matmul_peak(dtype) for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
     narrow_and_wide = [_against_baseline(width, rounds, peaks) for width in WIDTHS]
-    return [*narrow_and_wide, *_two_cores(rounds), _kept_memory(rounds)]
+    return [*narrow_and_wide, *_two_cores(rounds), _kept_memory(rounds), _compiled(rounds)]
 
 
 def _against_baseline(width: float, rounds: int, peaks: dict[str, float]) -> Row:
@@ -123,6 +123,17 @@ def _kept_memory(rounds: int) -> Row:
     )
 
 
+def _compiled(rounds: int) -> Row:
+    width = min(WIDTHS)
+    pairs = [(measure("compiled", width, [[0]]), measure("ours", width, [[0]])) for _ in range(rounds)]
+    return Row(
+        f"torch.compile on one core, width {width:g}, once it has compiled",
+        "what pays is the default",
+        f"{spread([compiled / eager for compiled, eager in pairs])}× the images a second; the default is without",
+        figures={"compiled": [compiled for compiled, _ in pairs], "eager": [eager for _, eager in pairs]},
+    )
+
+
 def measure(
     kind: Kind,
     width: float,
@@ -136,7 +147,7 @@ def measure(
     """
     command = [sys.executable, "-m", "tests.benchmarks.speed.training", kind]
     command += ["--width", str(width), "--batch", str(batch), "--cores"]
-    environment = environment or os.environ | (ENVIRONMENT if kind == "ours" else {})
+    environment = environment or os.environ | (ENVIRONMENT if kind != "baseline" else {})
     running = [
         subprocess.Popen([*command, *map(str, own)], env=environment, stdout=subprocess.PIPE, text=True)
         for own in cores
@@ -177,6 +188,8 @@ def images_per_second(kind: Kind, width: float, batch: int, threads: int) -> flo
         baseline = BaselineRun(config, load_training_data(config).train)
         return WIDTHS[width] / [baseline.train_epoch() for _ in range(2)][-1]
     trainer = _trainer(width, batch, threads)
+    if kind == "compiled":
+        trainer.model.compile()
     return WIDTHS[width] / [_train_epoch(trainer, epoch) for epoch in range(2)][-1]
 
 
@@ -208,7 +221,7 @@ def _train_epoch(trainer: Trainer, epoch: int) -> float:
 def main() -> None:
     """Measure one process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=("ours", "baseline"))
+    parser.add_argument("kind", choices=get_args(Kind))
     parser.add_argument("--width", type=float, default=0.125)
     parser.add_argument("--batch", type=int, default=BATCH, help="images a step (default: %(default)s)")
     parser.add_argument("--cores", type=int, nargs="+", default=[0])
