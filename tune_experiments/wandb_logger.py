@@ -5,11 +5,14 @@ from contextlib import redirect_stderr
 from typing import Any
 
 import ray
+import wandb
 from ray.air.integrations.wandb import WandbLoggerCallback
 from ray.air.util.node import _force_on_current_node
 from ray.exceptions import RayTaskError
+from wandb.errors import UsageError
 
 from cifar_core.errors import UserError
+from tune_experiments.credentials import first_line
 
 UPLOADS_WITHIN = 300  # seconds after the end; what is not uploaded stays in the folder, for `wandb sync`
 SETTINGS = {  # what is about the machine and its user is nobody's business, and what is printed is Ray's
@@ -26,7 +29,7 @@ class WandbLogger(WandbLoggerCallback):
     """Logs into a project, the trials of a search as a group. Local files are in `wandb/` of the experiment's folder.
 
     Raises:
-        UserError: there is no API key, and it is not offline.
+        UserError: there is no API key, and it is not offline; or a project cannot be called so.
     """
 
     title = "W&B"
@@ -34,6 +37,10 @@ class WandbLogger(WandbLoggerCallback):
     def __init__(self, project: str, group: str) -> None:
         super().__init__(project, group, upload_timeout=UPLOADS_WITHIN, resume="allow", settings=SETTINGS)
         self.ended: set[Any] = set()  # trials, whose processes may still be writing
+        try:
+            wandb.Settings(project=project)
+        except UsageError as error:
+            raise UserError(f"wandb: {first_line(error)}") from None
         try:
             with redirect_stderr(io.StringIO()):  # Ray asks for the key in a way that W&B warns about
                 self.setup()  # type: ignore[no-untyped-call]
@@ -48,9 +55,9 @@ class WandbLogger(WandbLoggerCallback):
     def log_trial_start(self, trial: Any) -> None:
         """Start its process; another one, after the first, for a trial that goes on although it had ended.
 
-        That is as Ray does but for two things. Ray's restarts the processes and writes a warning about it over the view.
-        And it gives them the key in a way that ends in a log that every user of the machine can read: ours have it
-        from the environment that Ray was started in, or from `wandb login`.
+        Ray's own restarts its processes, with a warning over the view, and gives them the key in a way that ends in a
+        log which every user of the machine can read. Ours have it from the environment that Ray was started in, or
+        from `wandb login`.
         """
         if not self._remote_logger_class:
             options: Any = {"num_cpus": 0, **_force_on_current_node()}  # type: ignore[dict-item]

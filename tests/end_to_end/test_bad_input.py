@@ -227,6 +227,9 @@ SEARCH_CASES = {
     "nothing to resume": Case("--resume nothing", "experiments/nothing: no such experiment to resume"),
     "empty name to resume": Case(["--resume", ""], "not an experiment folder (no search.yaml in it)", experiment),
     "foreign folder": Case("--resume $/experiments", "not an experiment folder (no search.yaml in it)", experiment),
+    "second of two loggers": Case(
+        "--train-size 100 --val-size 50 --mlflow --wandb my/project", "wandb: Invalid project name 'my/project'"
+    ),
     "plan that was never written": Case(
         "--resume old",
         "not an experiment folder (no search.yaml in it)",

@@ -65,10 +65,7 @@ def two_nodes(server: ThreadedMotoServer, tmp_path_factory: pytest.TempPathFacto
     second = start_node(cluster.address, cpus=3, without=folder)
     try:
         ray.init(address=cluster.address, log_to_driver=False)
-        deadline = time.monotonic() + 60
-        while len(ray.nodes()) < 2:
-            assert time.monotonic() < deadline and second.poll() is None
-            time.sleep(0.1)
+        wait_until(lambda: nodes_alive() == 2)
         yield Nodes(cluster.address, folder, second)
     finally:
         ray.shutdown()
@@ -89,6 +86,17 @@ def start_node(address: str, cpus: int, gpus: int = 1, without: Path | None = No
         start_new_session=True,
         stdout=subprocess.DEVNULL,
     )
+
+
+def nodes_alive() -> int:
+    return sum(node["Alive"] for node in ray.nodes())
+
+
+def wait_until(happened: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 90
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def lose(node: "subprocess.Popen[bytes]") -> None:
@@ -197,38 +205,35 @@ def test_halves_of_gpus_on_all_nodes_without_a_disk_that_they_share(
 def test_a_trial_gets_its_share_of_one_gpu_and_as_many_fit_as_there_is_room_for(two_nodes: Nodes) -> None:
     search = SearchConfig(gpus_per_trial=0.3)
     two_gpus = start_node(two_nodes.address, cpus=7, gpus=2)
-    groups = []
+    groups: list[PlacementGroup] = []
+
+    def made() -> list[PlacementGroup]:
+        return [group for group in groups if placement_group_table(group)["state"] == "CREATED"]
+
     try:
-        deadline = time.monotonic() + 60
-        while (node := max(nodes_for_trials(search), key=lambda node: node.room)).room < 6:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_until(lambda: max(node.room for node in nodes_for_trials(search)) == 6)
+        node = max(nodes_for_trials(search), key=lambda node: node.room)
         others = [other["NodeID"] for other in ray.nodes() if other["NodeID"] != node.node_id]
-        groups = [placement(search, others)() for _ in range(node.room + 1)]
-        while len(made := [group for group in groups if state_of(group) == "CREATED"]) < node.room:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        groups = [placement(search, others).to_placement_group() for _ in range(node.room + 1)]
+        wait_until(lambda: len(made()) == node.room)
         one = ray.remote(num_cpus=1, num_gpus=0.3)(ray.get_gpu_ids)
         gpus = [
             ray.get(one.options(scheduling_strategy=PlacementGroupSchedulingStrategy(group)).remote())
-            for group in made
+            for group in made()
         ]
         assert Counter(map(tuple, gpus)) == {(0,): 3, (1,): 3}
-        assert [state_of(group) for group in groups].count("CREATED") == node.room == 6
+        assert len(made()) == node.room  # and one more waits
     finally:
         for group in groups:
             remove_placement_group(group)
         lose(two_gpus)
 
 
-def state_of(group: PlacementGroup) -> str:
-    return str(placement_group_table(group)["state"])
-
-
 def test_nodes_that_join_are_used_where_they_see_the_folder_and_one_that_is_lost_costs_little(
     two_nodes: Nodes, tmp_path: Path
 ) -> None:
     """The last one here, as the second node is gone after it."""
+    wait_until(lambda: nodes_alive() == 2)  # those of the tests before are seen to be gone
     longer = ["--num-samples", "99", "--epochs", "200", "--train-size", "1000"]
     flags = [*RUN_ALL, *longer, "--gpus-per-trial", "1", "--max-concurrent", "3", "--name", "tiny"]
     search = Running(search_command(tmp_path, "--address", two_nodes.address, *flags), tmp_path)

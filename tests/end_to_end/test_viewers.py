@@ -4,7 +4,7 @@ One search serves all tests. It is interrupted with Ctrl-C and resumed, with bot
 """
 
 import json
-import struct
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +20,9 @@ from ray._common.utils import get_default_ray_temp_dir
 from tests.end_to_end.tiny_search import TINY, run_search, search_command
 from tests.terminal import Terminal
 from tests.viewer import Viewer
+from tests.wandb_file import points, read_records
+from tune_experiments.confirmation import ConfirmLedger
+from tune_experiments.ledger import Ledger
 
 KEY = "deadbeef" * 5  # as long as a W&B key
 LOGGERS = ["--mlflow", "--wandb", "a-project"]
@@ -104,7 +107,7 @@ def dashboards(study: Path, curves: Path) -> Iterator[dict[str, Viewer]]:
 
 
 def trials_in(answer: Any) -> Any:
-    return answer["trials"] if "trials" in answer else answer  # TensorBoard's is a list of names
+    return answer["trials"] if isinstance(answer, dict) else answer  # TensorBoard's is a list of names
 
 
 def has_a_trial(viewer: Viewer) -> bool:
@@ -189,6 +192,28 @@ def test_mlflow_has_a_run_for_each_trial_and_each_epoch_once(watched: Watched) -
             )
 
 
+def test_mlflow_gets_a_finished_search_and_its_confirmation_afterwards(
+    finished: tuple[Path, str], tmp_path: Path
+) -> None:
+    pytest.importorskip("mlflow")
+    from mlflow.tracking import MlflowClient
+
+    shutil.copytree(finished[0], tmp_path / "tiny")
+    done = run_search(tmp_path, "--resume", "tiny", "--mlflow", "--no-dashboard")
+    assert done.returncode == 0 and "nothing more is logged" not in done.stdout, done.stdout
+    client = MlflowClient(f"sqlite:///{tmp_path}/tiny/mlflow.db")
+    experiment = client.get_experiment_by_name("tiny")
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    trials, confirmation = (
+        Ledger(tmp_path / "tiny/ledger.jsonl").trials,
+        ConfirmLedger(tmp_path / "tiny/confirm.jsonl").trials,
+    )
+    assert len(confirmation) >= 2 and sorted(runs) == sorted([*trials, *confirmation])
+    assert {name: run.data.metrics["epoch"] for name, run in runs.items()} == {
+        name: len(trial.epochs) for name, trial in (trials | confirmation).items()
+    }
+
+
 def test_wandb_has_a_run_for_each_trial_and_all_of_its_epochs(watched: Watched) -> None:
     """Offline, a resumed trial is written as a whole once more, under the same id: `wandb sync` makes it one."""
     pytest.importorskip("wandb")
@@ -196,45 +221,19 @@ def test_wandb_has_a_run_for_each_trial_and_all_of_its_epochs(watched: Watched) 
     epochs = pd.read_parquet(watched.folder / "epochs.parquet").set_index("trial_id")
     runs: dict[str, list[Any]] = {}
     for file in sorted((watched.folder / "wandb").glob("offline-run-*/*.wandb")):
-        records = list(wandb_records(file))
+        records = list(read_records(file))
         run = next(record.run for record in records if record.WhichOneof("record_type") == "run")
         assert (run.project, run.run_group) == ("a-project", "tiny")
         assert run.run_id.endswith(f"-{run.display_name}")
         config = {update.key: json.loads(update.value_json) for update in run.config.update}
         expected = {**trials.loc[run.display_name, ["max_lr", "l1_factor", "peak_epoch"]], "seed": 3}
         assert {name: config[name] for name in expected} == expected
-        runs.setdefault(run.display_name, []).append([point(record) for record in records if is_point(record)])
+        runs.setdefault(run.display_name, []).append(points(records))
     assert {trial_id: len(files) for trial_id, files in runs.items()} == {"00000": 1, "00001": 2}
     for trial_id, files in runs.items():
         values = list(epochs.loc[[trial_id], ["epoch", "val_accuracy"]].itertuples(index=False, name=None))
         assert files[-1] == values
         assert all(points == values[: len(points)] for points in files)
-
-
-def is_point(record: Any) -> bool:
-    return bool(record.WhichOneof("record_type") == "history")
-
-
-def point(record: Any) -> tuple[int, float]:
-    values = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
-    return values["_step"], values["val_accuracy"]
-
-
-def wandb_records(file: Path) -> Iterator[Any]:
-    """The records of W&B's own file: a LevelDB log, with a header of 7 bytes."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    content, at, record = file.read_bytes(), 7, b""
-    while at + 7 <= len(content):
-        if (rest := 32768 - at % 32768) < 7:
-            at += rest
-            continue
-        _, length, kind = struct.unpack("<IHB", content[at : at + 7])
-        record += content[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # whole, or the last part
-            yield Record.FromString(record)
-            record = b""
 
 
 def test_no_secret_is_in_the_experiment_folder_nor_in_what_ray_writes(watched: Watched) -> None:

@@ -91,7 +91,7 @@ def test_the_rayjob_asks_for_the_token() -> None:
 
 
 class Entrypoint:
-    """The RayJob's command with a folder as its bucket; its searches only write down their flags, its sleeps nothing."""
+    """The RayJob's command, with a folder as its bucket and searches that only write down their flags."""
 
     def __init__(self, folder: Path) -> None:
         shell, script, storage, *self.flags = shlex.split(read("rayjob.yaml")["spec"]["entrypoint"])

@@ -16,9 +16,7 @@ from tune_experiments.loggers import Destinations
         ("nonsense://host", "unsupported URI 'nonsense://host'"),
     ],
 )
-def test_a_place_that_cannot_be_used_is_refused(
-    uri: str, words: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_place_that_cannot_be_used_is_refused(uri: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
@@ -49,6 +47,8 @@ def test_wandb_wants_a_key_unless_it_is_offline(
     with pytest.raises(UserError, match="wandb has no API key: set WANDB_API_KEY"):
         Destinations(wandb="mine").connect("mine")
     monkeypatch.setenv("WANDB_MODE", "offline")
+    with pytest.raises(UserError, match="wandb: Invalid project name 'my/project'"):
+        Destinations(wandb="my/project").connect("mine")
     (logger,) = Destinations(wandb="mine").connect("mine")
     assert logger.title == "W&B"
     assert capsys.readouterr().err == ""
@@ -57,7 +57,7 @@ def test_wandb_wants_a_key_unless_it_is_offline(
 def test_a_missing_package_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loggers, "find_spec", lambda name: None)
     Destinations().check()
-    with pytest.raises(UserError, match="--wandb needs a package that is not installed: pip install -e '.\\[wandb\\]'"):
+    with pytest.raises(UserError, match=r"--wandb needs a package that is not installed: pip install -e '\.\[wandb\]'"):
         Destinations(wandb="mine").check()
-    with pytest.raises(UserError, match="pip install -e '.\\[mlflow\\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[mlflow\]'"):
         Destinations(mlflow="").check()
