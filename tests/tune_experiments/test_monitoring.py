@@ -70,7 +70,7 @@ def terminal() -> Iterator[Terminal]:
     """A terminal of 80 columns, in which a view of 2 ended trials and 2 running ones is up."""
     command = [sys.executable, "-m", "tests.tune_experiments.watched_in_a_terminal"]
     terminal = Terminal(command, ROOT, columns=80, rows=24)
-    terminal.read_until(lambda: "2 running" in terminal.text)
+    terminal.read_until(lambda: "2 running" in terminal.text and terminal.text.endswith("peak_epoch 2"))
     yield terminal
     terminal.close()
 
@@ -89,16 +89,16 @@ def test_a_terminal_shows_one_view_that_is_redrawn_in_place(terminal: Terminal) 
         "00003  epoch 2/2  val 25.0%  max_lr 0.0655  l1_factor 0.0005  peak_epoch 2",
     ]
     tell(terminal, "epoch")
-    terminal.read_until(lambda: "75.0%" in terminal.text)
+    terminal.read_until(lambda: "75.0%" in terminal.text and terminal.text.endswith("peak_epoch 2"))
     after = terminal.text.splitlines()
     assert after[0].endswith(" left")
     assert after[1:] == [before[1], before[2], before[3].replace("25.0%", "75.0%"), before[4]]
 
     tell(terminal, "print")  # others write, too: above the view
-    terminal.read_until(lambda: "a warning" in terminal.text)
+    terminal.read_until(lambda: "a warning" in terminal.text and terminal.text.splitlines()[-4:] == after[1:])
     lines = terminal.text.splitlines()
     assert lines[:2] == ["a line of print's", "a line of tqdm's"]
-    assert lines[-4:] == after[1:] and [line[:5] for line in lines].count("2/20 ") == 1
+    assert [line[:5] for line in lines].count("2/20 ") == 1
 
     for columns, wide in ((40, False), (90, True)):
         terminal.resize(columns, 12)
