@@ -153,7 +153,9 @@ def _described(trial: Trial) -> str:
     setting = trial.setting
     values = f"max_lr {setting.max_lr:.3g}, l1_factor {setting.l1_factor:.2g}, peak_epoch {setting.peak_epoch}"
     accuracy = f"val {trial.epochs[-1].val_accuracy:.1%} " if trial.epochs else ""
-    return f"{trial.trial_id} ({values}) {trial.state.value}: {accuracy}after {len(trial.epochs)} epochs"
+    audited = " earlier, audited to the end" if trial.audit_score is not None else ""
+    epochs = f"{len(trial.epochs)} epoch{'' if len(trial.epochs) == 1 else 's'}"
+    return f"{trial.trial_id} ({values}) {trial.state.value}{audited}: {accuracy}after {epochs}"
 
 
 def _cells(trial: Trial, epochs: int) -> list[str]:

@@ -63,7 +63,8 @@ def describe_end(
         lines += _at_edge(edges(space, completed[0].setting), experiment)
         lines += ["", "Files in " + str(experiment.path)]
         lines += [f"  {name:<20}{what}" for name, what in FILES.items() if experiment.file(name).exists()]
-        lines += ["", f"Repeat the best run:  python -m cifar_core --config {experiment.file('best')}/config.yaml"]
+        lines += ["", f"Report and figures:   python -m analysis {experiment}"]
+        lines += [f"Repeat the best run:  python -m cifar_core --config {experiment.file('best')}/config.yaml"]
     lines += [f"{trial.trial_id} failed: {trial.reason}" for trial in state.trials if trial.state is TrialState.FAILED][
         :SHOWN
     ]
