@@ -35,7 +35,7 @@ def in_processes(number: int, config: TrainConfig, images: int) -> float:
             trial.stdin.write("go\n")
             trial.stdin.flush()
         for trial in trials:
-            assert trial.wait() == 0
+            assert trial.stdout and trial.stdout.readline() == "done\n"
         return number * EPOCHS * images / (time.perf_counter() - start)
 
 
@@ -80,6 +80,7 @@ def main() -> None:
     sys.stdin.readline()
     for _ in range(EPOCHS):
         trainer.run_epoch()
+    print("done", flush=True)
 
 
 if __name__ == "__main__":
