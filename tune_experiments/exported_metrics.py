@@ -14,13 +14,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 from ray.util.metrics import Gauge
 
 from cifar_core.history import EpochMetrics
+from tune_experiments.background import in_background
 from tune_experiments.experiment import best_first
 from tune_experiments.ledger import Trial, TrialState, count_states
+from tune_experiments.monitoring import Watched
 
 Stage = Literal["search", "confirmation"]
 COMMON_LABELS = ("experiment", "stage")
@@ -73,18 +75,6 @@ SLOTS_BUSY = Metric("cifar_slots_busy", "trials", "How many trials a worker is a
 METRICS = (EPOCH, VAL_ACCURACY, VAL_LOSS, TRAIN_LOSS, LR, IMAGES_PER_SECOND, BEST, TRIALS, SLOTS, SLOTS_BUSY)
 
 
-class Exported(Protocol):
-    """Trials that are under way: a search, or the confirmation after it."""
-
-    @property
-    def trials(self) -> Sequence[Trial]:
-        """Those that there are."""
-
-    @property
-    def num_samples(self) -> int:
-        """How many are asked for."""
-
-
 class Slots(NamedTuple):
     """Places for trials: those that one is in, and all."""
 
@@ -100,7 +90,7 @@ class Sample(NamedTuple):
     labels: Mapping[str, str] = {}
 
 
-def samples(state: Exported, slots: Slots, images: int, since: float) -> Iterator[Sample]:
+def samples(state: Watched, slots: Slots, images: int, since: float) -> Iterator[Sample]:
     """What is to be exported now: of trials, only those that run, or reported after `since` (Unix seconds).
 
     `images` are those that a trial trains on in an epoch. What has no finite value is left out.
@@ -123,7 +113,7 @@ def _of_trial(epoch: EpochMetrics, images: int, labels: Mapping[str, str]) -> It
     yield Sample(IMAGES_PER_SECOND, images / epoch.seconds if epoch.seconds else math.nan, labels)
 
 
-def _of_search(state: Exported, trials: Sequence[Trial], slots: Slots) -> Iterator[Sample]:
+def _of_search(state: Watched, trials: Sequence[Trial], slots: Slots) -> Iterator[Sample]:
     for best in best_first(trials)[:1]:
         yield Sample(BEST, best.score or 0.0)
     counts = count_states(trials)
@@ -135,15 +125,14 @@ def _of_search(state: Exported, trials: Sequence[Trial], slots: Slots) -> Iterat
 
 
 @contextmanager
-def exported(state: Exported, experiment: str, stage: Stage, slots: Callable[[], Slots], images: int) -> Iterator[None]:
+def exported(state: Watched, experiment: str, stage: Stage, slots: Callable[[], Slots], images: int) -> Iterator[None]:
     """Export while the block runs, in which Ray does. What goes wrong with it is said once; the search goes on.
 
     `slots` is called in another thread.
     """
-    left = threading.Event()
     gauges = Gauges({"experiment": experiment.encode("ascii", "backslashreplace").decode(), "stage": stage})
 
-    def export() -> None:
+    def export(left: threading.Event) -> None:
         since, is_last, pause = time.time(), False, EXPORT_EVERY
         while not is_last:
             is_last = left.wait(pause)
@@ -153,13 +142,8 @@ def exported(state: Exported, experiment: str, stage: Stage, slots: Callable[[],
             since = now - pause  # once more: an epoch is written down a moment after it was timed
             pause = min(max(EXPORT_EVERY, (time.monotonic() - began) / EXPORTING_SHARE), FORGOTTEN_AFTER / 2)
 
-    thread = threading.Thread(target=export, name="exported metrics", daemon=True)
-    thread.start()
-    try:
+    with in_background(export, "exported metrics"):
         yield
-    finally:
-        left.set()
-        thread.join()
 
 
 class Gauges:

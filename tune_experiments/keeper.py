@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from tune_experiments.exported_metrics import Exported, Slots, Stage, exported
+from tune_experiments.exported_metrics import Slots, Stage, exported
 from tune_experiments.ledger import Trial
-from tune_experiments.monitoring import Progress
+from tune_experiments.monitoring import Progress, Watched
 from tune_experiments.publisher import Publisher
 from tune_experiments.tuning import Site, TrialSource, run_trials
 
@@ -46,7 +46,7 @@ class Keeper:
         self.progress.close()
 
 
-class Watchable(TrialSource, Exported, Protocol):
+class Watchable(TrialSource, Watched, Protocol):
     """A search, or the confirmation after it."""
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import ray
 
+from tune_experiments.background import in_background
+
 VITAL = {"raylet", "gcs_server"}  # of Ray's own processes: without them nothing goes on
 LOOK_EVERY = 0.3  # seconds
 ASK_EVERY = 1.0  # seconds, where a look is a question over the network
@@ -25,21 +27,15 @@ def ends_with_ray(trouble: Callable[[], str], how_to_resume: str) -> Iterator[No
     Left alone, the driver first blames the trials for it, which would then be in the ledger as failed, and aborts
     after up to a minute. There is nothing to clean up: whatever happened is on the disk.
     """
-    left = threading.Event()
 
-    def watch() -> None:
+    def watch(left: threading.Event) -> None:
         while not left.wait(LOOK_EVERY):
             if what := trouble():
                 print(f"\nerror: Ray's {what}; go on with {how_to_resume}", file=sys.stderr, flush=True)
                 os._exit(EXIT_RAY_LOST)
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
+    with in_background(watch, "watches Ray"):
         yield
-    finally:
-        left.set()
-        thread.join()
 
 
 def dead_processes() -> str:

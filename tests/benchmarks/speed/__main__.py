@@ -20,8 +20,8 @@ from cifar_core.options import Parser, add_options, from_mapping, nearest
 from tests.benchmarks.speed.augmentation import augmentation_rows
 from tests.benchmarks.speed.driver import driver_rows
 from tests.benchmarks.speed.gpu import gpu_rows
-from tests.benchmarks.speed.rows import Row, machine, table
-from tests.benchmarks.speed.search import cores_free, memory_rows, search_rows
+from tests.benchmarks.speed.rows import Row, cores_free, machine, table
+from tests.benchmarks.speed.search import memory_rows, search_rows
 from tests.benchmarks.speed.training import training_rows
 
 GROUPS = ("training", "augmentation", "search", "memory", "driver", "gpu")

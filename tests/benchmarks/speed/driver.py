@@ -34,6 +34,7 @@ from ray.tune.execution.class_cache import _ActorClassCache
 from cifar_core.history import EpochMetrics
 from tests.benchmarks.speed.rows import Row
 from tune_experiments import tuning
+from tune_experiments.background import in_background
 from tune_experiments.config import Plan, read_preset
 from tune_experiments.experiment import Experiment
 from tune_experiments.ledger import Trial, TrialState
@@ -161,20 +162,14 @@ class Sample:
 def sampled(every: float = 1.0) -> Iterator[list[Sample]]:
     """Watch this process while the block runs."""
     samples: list[Sample] = []
-    left = threading.Event()
     me = psutil.Process()
 
-    def watch() -> None:
+    def watch(left: threading.Event) -> None:
         while not left.wait(every):
             samples.append(Sample(time.time(), me.memory_info().rss / 2**20, sum(me.cpu_times()[:2])))
 
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
+    with in_background(watch, "samples"):
         yield samples
-    finally:
-        left.set()
-        thread.join()
 
 
 def plan(trials: int, epochs: int, **search: Any) -> Plan:

@@ -13,11 +13,11 @@ from scipy.stats import ttest_rel
 
 from cifar_core.config import TrainConfig
 from cifar_core.datasets import TrainingData, load_training_data
-from cifar_core.train import Trainer, fit, train_epoch
+from cifar_core.train import Trainer, fit
 from tests.benchmarks.speed.rows import Row, spread
 from tests.benchmarks.speed.search import search
 from tests.benchmarks.speed.sharing import EPOCHS, in_one_process, in_processes
-from tests.benchmarks.speed.training import flops_per_image, matmul_peak
+from tests.benchmarks.speed.training import epoch_seconds, flops_per_image, matmul_peak
 
 AT_A_TIME = (1, 2, 3, 4)  # trials on one GPU
 SEARCH = ["--num-samples", "12", "--scheduler", "none", "--max-lr-range", "0.01", "0.1", "--confirm-top", "0"]
@@ -99,20 +99,14 @@ def _precision(config: TrainConfig, data: TrainingData, seeds: int) -> Row:
 def _augmentation(config: TrainConfig, data: TrainingData, rounds: int) -> Row:
     shares = []
     for _ in range(rounds):
-        augmented, plain = (_epoch_seconds(replace(config, augmentation=kind), data) for kind in ("batched", "none"))
+        augmented, plain = (_second_epoch(replace(config, augmentation=kind), data) for kind in ("batched", "none"))
         shares.append(1 - plain / augmented)
     return _row("augmentation", spread(shares, "{:.1%}"), {"shares": shares})
 
 
-def _epoch_seconds(config: TrainConfig, data: TrainingData) -> float:
-    """Of the second of two epochs, without evaluation."""
+def _second_epoch(config: TrainConfig, data: TrainingData) -> float:
     trainer = Trainer(config, data)
-    for epoch in range(2):
-        start = time.perf_counter()
-        train_epoch(
-            trainer.model, trainer.optimizer, trainer.loader.batches(epoch), trainer.schedule, 0, trainer.compute
-        )
-    return time.perf_counter() - start
+    return [epoch_seconds(trainer, epoch) for epoch in range(2)][-1]
 
 
 def _sharing(config: TrainConfig, data: TrainingData, rounds: int) -> Row:

@@ -53,6 +53,11 @@ def machine() -> dict[str, str]:
     }
 
 
+def cores_free() -> float:
+    """How many cores other work leaves, by the load of the last minute."""
+    return (os.cpu_count() or 1) - os.getloadavg()[0]
+
+
 def spread(values: Sequence[float], form: str = "{:.2f}") -> str:
     """Median, and the range in brackets."""
     low, middle, high = (form.format(value) for value in (min(values), median(values), max(values)))

@@ -1,6 +1,5 @@
 """Whole searches as a user starts them: how soon they begin, how busy they keep the slots, what a trial's memory is."""
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -142,8 +141,3 @@ def memory_rows() -> list[Row]:
 def _private_mebibytes(images: int) -> list[float]:
     private = search(*MEMORY, "--train-size", str(images)).private
     return sorted(uss / 2**20 for uss in private.values())[-2:]  # both trials' workers
-
-
-def cores_free() -> float:
-    """How many cores other work leaves, by the load of the last minute."""
-    return (os.cpu_count() or 1) - os.getloadavg()[0]

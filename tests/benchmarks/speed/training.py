@@ -72,7 +72,7 @@ def _profiled(width: float) -> str:
     """Shares of the time of an epoch, by kind of operator."""
     trainer = _trainer(width, BATCH, threads=1)
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
-        _train_epoch(trainer, 0)
+        epoch_seconds(trainer, 0)
     times = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
     kinds = dict.fromkeys([*PROFILED, "rest"], 0.0)
     for operator, microseconds in times.items():
@@ -190,7 +190,7 @@ def images_per_second(kind: Kind, width: float, batch: int, threads: int) -> flo
     trainer = _trainer(width, batch, threads)
     if kind == "compiled":
         trainer.model.compile()
-    return WIDTHS[width] / [_train_epoch(trainer, epoch) for epoch in range(2)][-1]
+    return WIDTHS[width] / [epoch_seconds(trainer, epoch) for epoch in range(2)][-1]
 
 
 def _config(width: float, batch: int, threads: int) -> TrainConfig:
@@ -211,8 +211,8 @@ def _trainer(width: float, batch: int, threads: int) -> Trainer:
     return Trainer(config, load_training_data(config))
 
 
-def _train_epoch(trainer: Trainer, epoch: int) -> float:
-    """Its seconds, without an evaluation."""
+def epoch_seconds(trainer: Trainer, epoch: int) -> float:
+    """Train one epoch; returns its seconds, without an evaluation."""
     start = time.perf_counter()
     train_epoch(trainer.model, trainer.optimizer, trainer.loader.batches(epoch), trainer.schedule, 0, trainer.compute)
     return time.perf_counter() - start
